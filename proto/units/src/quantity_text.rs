@@ -1,0 +1,286 @@
+//! Reading and printing of quantities, and the integer arithmetic under both.
+
+use std::cmp::Ordering;
+use std::fmt;
+
+use crate::quantity::{Format, Quantity, QuantityError};
+
+/// The finest step a quantity keeps: 10^-9.
+const NANO: i32 = -9;
+/// As many decimal digits always fit an `i64`; longer numbers take Kubernetes' slow path, which
+/// rounds at once and forgets the text.
+const FAST_DIGITS: i32 = 18;
+
+/// The parts of a quantity's text.
+struct Parts<'a> {
+    negative: bool,
+    /// Digits before the point without leading zeros; "0" if there are none.
+    whole: &'a str,
+    /// Digits after the point.
+    part: &'a str,
+    /// Whether any digit stood in the number.
+    has_digits: bool,
+    suffix: &'a str,
+}
+
+fn split(text: &str) -> Option<Parts<'_>> {
+    let (negative, rest) = match text.as_bytes().first()? {
+        b'-' => (true, &text[1..]),
+        b'+' => (false, &text[1..]),
+        _ => (false, text),
+    };
+    let stripped = rest.trim_start_matches('0');
+    let had_zero = stripped.len() < rest.len();
+    let (digits, rest) = take_digits(stripped);
+    let (part, suffix) = match rest.strip_prefix('.') {
+        Some(rest) => take_digits(rest),
+        None => ("", rest),
+    };
+    let letters = suffix.trim_start_matches(|c| "eEinumkKMGTP".contains(c));
+    let exponent = letters.strip_prefix(['-', '+']).unwrap_or(letters);
+    if !exponent.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let has_digits = had_zero || !digits.is_empty() || !part.is_empty();
+    let whole = if digits.is_empty() { "0" } else { digits };
+    Some(Parts { negative, whole, part, has_digits, suffix })
+}
+
+fn take_digits(text: &str) -> (&str, &str) {
+    let end = text.bytes().position(|b| !b.is_ascii_digit()).unwrap_or(text.len());
+    text.split_at(end)
+}
+
+enum Suffix {
+    /// A power of ten.
+    Decimal(i32, Format),
+    /// A power of two.
+    Binary(u32),
+}
+
+fn suffix(text: &str) -> Option<Suffix> {
+    let si = |exponent| Some(Suffix::Decimal(exponent, Format::DecimalSi));
+    match text {
+        "" => si(0),
+        "n" => si(-9),
+        "u" => si(-6),
+        "m" => si(-3),
+        "k" => si(3),
+        "M" => si(6),
+        "G" => si(9),
+        "T" => si(12),
+        "P" => si(15),
+        "E" => si(18),
+        "Ki" => Some(Suffix::Binary(10)),
+        "Mi" => Some(Suffix::Binary(20)),
+        "Gi" => Some(Suffix::Binary(30)),
+        "Ti" => Some(Suffix::Binary(40)),
+        "Pi" => Some(Suffix::Binary(50)),
+        "Ei" => Some(Suffix::Binary(60)),
+        _ => {
+            let exponent = text.strip_prefix(['e', 'E'])?.parse::<i64>().ok()?;
+            // Kubernetes keeps the low 32 bits; nothing that far out is a quantity anyone means.
+            let exponent = i32::try_from(exponent).ok()?;
+            Some(Suffix::Decimal(exponent, Format::DecimalExponent))
+        }
+    }
+}
+
+pub(crate) fn parse(text: &str) -> Result<Quantity, QuantityError> {
+    let parts = split(text).ok_or_else(|| QuantityError::Format(text.to_owned()))?;
+    let found = suffix(parts.suffix).ok_or_else(|| QuantityError::Suffix(text.to_owned()))?;
+    if !parts.has_digits {
+        return Err(QuantityError::Numeric(text.to_owned()));
+    }
+    if text == "0" {
+        return Ok(Quantity::from_parts(0, 0, Format::DecimalSi, Some(text.into())));
+    }
+    fast(text, &parts, &found)
+        .or_else(|| slow(&parts, &found))
+        .ok_or_else(|| QuantityError::TooLarge(text.to_owned()))
+}
+
+/// Numbers that surely fit: kept exactly as written, with the text where it is canonical.
+fn fast(text: &str, parts: &Parts<'_>, suffix: &Suffix) -> Option<Quantity> {
+    let whole_digits = i32::try_from(parts.whole.len()).ok()?;
+    let part_digits = i32::try_from(parts.part.len()).ok()?;
+    let digits: i64 = [parts.whole, parts.part].concat().parse().ok()?;
+    let sign = if parts.negative { -1 } else { 1 };
+    match *suffix {
+        Suffix::Decimal(exponent, format) => {
+            let scale = exponent.checked_sub(part_digits)?;
+            if whole_digits + part_digits > FAST_DIGITS || scale < NANO {
+                return None;
+            }
+            let leads = if parts.whole == "0" { parts.part.is_empty() } else { true };
+            let canonical = scale % 3 == 0
+                && !(parts.whole.to_owned() + parts.part).ends_with("000")
+                && leads
+                && parts.whole != "0";
+            let kept = canonical.then(|| text.into());
+            Some(Quantity::from_parts(sign * i128::from(digits), scale, format, kept))
+        }
+        Suffix::Binary(shift) => {
+            // The width of the power of two in decimal digits, as Kubernetes estimates it.
+            let width = i32::try_from(shift).ok()? * 3 / 10;
+            if !parts.part.is_empty() || whole_digits + width > 14 {
+                return None;
+            }
+            let value = digits.checked_mul(1_i64.checked_shl(shift)?)?;
+            let kept = (digits & 7 != 0).then(|| text.into());
+            Some(Quantity::from_parts(sign * i128::from(value), 0, Format::BinarySi, kept))
+        }
+    }
+}
+
+/// Any number: rounded away from zero at nano, a binary one capped at 2^63-1.
+fn slow(parts: &Parts<'_>, suffix: &Suffix) -> Option<Quantity> {
+    // Digits beyond this many cannot change what is kept, other than by rounding it up.
+    const PART_DIGITS: usize = 28;
+    let (part, dropped) = parts.part.split_at(parts.part.len().min(PART_DIGITS));
+    let sticky = dropped.bytes().any(|b| b != b'0');
+    let digits: i128 = [parts.whole, part].concat().parse().ok()?;
+    let scale = -i32::try_from(part.len()).ok()?;
+
+    let (mut mantissa, mut exponent, mut format) = match *suffix {
+        Suffix::Decimal(exponent, format) => (digits, scale.checked_add(exponent)?, format),
+        Suffix::Binary(shift) => match digits.checked_mul(1_i128 << shift) {
+            Some(product) => (product, scale, Format::BinarySi),
+            // The product of a long fraction does not fit: take the fraction's first digits only.
+            None => {
+                let keep = digits / 10_i128.pow(12);
+                (keep.checked_add(1)?.checked_mul(1_i128 << shift)?, scale + 12, Format::BinarySi)
+            }
+        },
+    };
+    if sticky && mantissa != 0 {
+        mantissa = mantissa.checked_add(1)?;
+    } else if sticky {
+        // Not zero, but below the digits looked at: the smallest step.
+        (mantissa, exponent) = (1, exponent.min(NANO));
+    }
+    if mantissa != 0 {
+        // Kubernetes holds every number of this path in nano units, coarser ones too.
+        mantissa = round_up(mantissa, exponent, NANO)?;
+        exponent = NANO;
+    }
+    if format == Format::BinarySi {
+        let cap = i128::from(i64::MAX);
+        if compare((mantissa, exponent), (cap, 0)) == Ordering::Greater {
+            (mantissa, exponent) = (cap, 0);
+        }
+        if mantissa > 0 && compare((mantissa, exponent), (1, 0)) == Ordering::Less {
+            format = Format::DecimalSi;
+        }
+    }
+    let mantissa = if parts.negative { -mantissa } else { mantissa };
+    Some(Quantity::from_parts(mantissa, exponent, format, None))
+}
+
+/// `mantissa * 10^from` in units of `10^to`, rounded away from zero; `None` if it does not fit.
+pub(crate) fn round_up(mantissa: i128, from: i32, to: i32) -> Option<i128> {
+    if mantissa == 0 {
+        return Some(0);
+    }
+    let shift = from.checked_sub(to)?;
+    let power = 10_i128.checked_pow(shift.unsigned_abs());
+    if shift >= 0 {
+        return mantissa.checked_mul(power?);
+    }
+    let Some(power) = power else {
+        return Some(mantissa.signum());
+    };
+    let rest = mantissa % power;
+    Some(mantissa / power + if rest == 0 { 0 } else { mantissa.signum() })
+}
+
+/// 10 to the power of `exponent` as the nearest double, as Go's table has it.
+pub(crate) fn power_of_ten(exponent: i32) -> f64 {
+    // Parsing is correctly rounded; powi is not.
+    format!("1e{exponent}").parse().unwrap_or(f64::INFINITY)
+}
+
+/// Orders two values `mantissa * 10^exponent`.
+pub(crate) fn compare(a: (i128, i32), b: (i128, i32)) -> Ordering {
+    if a.0.signum() != b.0.signum() || a.0 == 0 {
+        return a.0.signum().cmp(&b.0.signum());
+    }
+    let (low, a_shift, b_shift) = {
+        let low = a.1.min(b.1);
+        (low, i64::from(a.1) - i64::from(low), i64::from(b.1) - i64::from(low))
+    };
+    debug_assert!(low <= a.1 && low <= b.1, "both are shifted up to the finer one");
+    let widen = |mantissa: i128, shift: i64| {
+        let shift = u32::try_from(shift).ok()?;
+        mantissa.checked_mul(10_i128.checked_pow(shift)?)
+    };
+    match (widen(a.0, a_shift), widen(b.0, b_shift)) {
+        (Some(a), Some(b)) => a.cmp(&b),
+        // Only the coarser one can overflow, and then its magnitude is the larger.
+        (None, _) if a.0 > 0 => Ordering::Greater,
+        (None, _) => Ordering::Less,
+        (_, None) if b.0 > 0 => Ordering::Less,
+        (_, None) => Ordering::Greater,
+    }
+}
+
+impl fmt::Display for Quantity {
+    /// The canonical form, as Kubernetes prints it back.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(text) = self.kept_text() {
+            return f.write_str(text);
+        }
+        if self.is_zero() {
+            return f.write_str("0");
+        }
+        if self.format() == Format::BinarySi
+            && let Some(units) = self.binary_units()
+        {
+            return write_binary(f, units);
+        }
+        write_decimal(f, self)
+    }
+}
+
+impl Quantity {
+    /// The value in whole units, if it is printed with a binary suffix: exact, and at least 1024.
+    fn binary_units(&self) -> Option<i128> {
+        let value = (self.mantissa(), self.exponent());
+        let small = compare(value, (-1024, 0)) == Ordering::Greater
+            && compare(value, (1024, 0)) == Ordering::Less;
+        let units = round_up(value.0, value.1, 0)?;
+        (!small && compare((units, 0), value) == Ordering::Equal).then_some(units)
+    }
+}
+
+fn write_binary(f: &mut fmt::Formatter<'_>, mut units: i128) -> fmt::Result {
+    const SUFFIXES: [&str; 7] = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
+    let mut suffix = 0;
+    while units % 1024 == 0 && suffix + 1 < SUFFIXES.len() {
+        units /= 1024;
+        suffix += 1;
+    }
+    write!(f, "{units}{}", SUFFIXES[suffix])
+}
+
+fn write_decimal(f: &mut fmt::Formatter<'_>, quantity: &Quantity) -> fmt::Result {
+    let (mut mantissa, mut exponent) = (quantity.mantissa(), quantity.exponent());
+    while mantissa % 10 == 0 {
+        mantissa /= 10;
+        exponent += 1;
+    }
+    let pad = usize::try_from(exponent.rem_euclid(3)).unwrap_or(0);
+    let exponent = exponent - exponent.rem_euclid(3);
+    let zeros = &"00"[..pad];
+    match quantity.format() {
+        Format::DecimalExponent if exponent == 0 => write!(f, "{mantissa}{zeros}"),
+        Format::DecimalExponent => write!(f, "{mantissa}{zeros}e{exponent}"),
+        Format::DecimalSi | Format::BinarySi => {
+            const SUFFIXES: [&str; 10] = ["n", "u", "m", "", "k", "M", "G", "T", "P", "E"];
+            let place = usize::try_from(exponent / 3 + 3).ok();
+            // Kubernetes prints a number past its last suffix without any.
+            let suffix = place.and_then(|place| SUFFIXES.get(place)).unwrap_or(&"");
+            write!(f, "{mantissa}{zeros}{suffix}")
+        }
+    }
+}
