@@ -1,0 +1,3 @@
+module bedtool
+
+go 1.26.0
