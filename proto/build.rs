@@ -1,0 +1,15 @@
+//! Compiles the contracts without a system protoc.
+
+use std::error::Error;
+
+/// Each contract, one a line.
+const PROTOS: &[&str] = &[
+    "proto/node.proto", //
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo::rerun-if-changed=proto");
+    let descriptors = protox::compile(PROTOS, ["proto"])?;
+    tonic_prost_build::configure().compile_fds(descriptors)?;
+    Ok(())
+}
