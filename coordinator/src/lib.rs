@@ -1,1 +1,18 @@
-//! neap-coordinator
+//! neap-coordinator: takes what the agents and the event sources say, decides replicas, and
+//! scales.
+//!
+//! ```text
+//! ingest -> signals -> decide (engine) -> consensus -> scaler
+//!             poll  ->                              -> publish
+//! ```
+//!
+//! Kubernetes has a name only in `source::kube`, `scaler::kube`, `publish::kube`, `identity` and
+//! `leader`; everything else speaks of targets, specs and signals.
+
+pub mod clock;
+pub mod keys;
+pub mod publish;
+pub mod scaler;
+pub mod signals;
+pub mod source;
+pub mod world;
