@@ -1,1 +1,40 @@
-//! neap-engine
+//! The decision engine: observations in, replicas and reasons out.
+//!
+//! Pure. No I/O, no clock, no async, no global state; the same spec, state, observation and time
+//! give the same [`Evaluation`]. It follows the HorizontalPodAutoscaler controller of Kubernetes 1.36
+//! for 1..N and KEDA for 0 and idle, fallback, cooldown, pause and formulas; `docs/engine.md` says
+//! where and why it differs.
+#![forbid(unsafe_code)]
+
+mod behavior;
+mod error;
+mod evaluate;
+mod evaluation;
+mod history;
+mod observation;
+mod spec;
+mod state;
+mod why;
+
+pub use behavior::{Behavior, PolicyKind, ScalingPolicy, ScalingRules, SelectPolicy};
+pub use error::StateError;
+pub use evaluate::evaluate;
+pub use evaluation::{
+    Condition, ConditionStatus, ConditionType, Evaluation, Event, EventKind, MetricStatus, Refused,
+};
+pub use observation::{
+    Container, ContainerKind, Failure, FailureCause, Observation, Pod, PodPhase, PodReadings,
+    Reading, Ready, ReadyStatus, Requests, Sample, SelectorProblem, ValueReading,
+};
+pub use spec::{
+    CapacityFloor, Fallback, FallbackBehavior, FirstStep, MetricSpec, ModifierMetricType, Pause,
+    Resource, ResourceTarget, ScalingModifiers, ScalingSpec, Settings, TriggerSpec, ValueTarget,
+    ZeroHandling,
+};
+pub use state::{
+    DecisionState, LastChange, Rate, STATE_VERSION, ScaleEvent, TriggerHealth,
+};
+pub use why::{
+    Bound, Direction, Measured, NextCause, NextChange, PodCounts, Proposal, Step, TriggerOutcome,
+    TriggerWhy, Why,
+};

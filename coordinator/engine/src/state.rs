@@ -1,0 +1,150 @@
+//! What must survive a leader, per target.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use neap_units::{MilliValue, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::error::StateError;
+use crate::history::History;
+use crate::why::Direction;
+
+/// The version that [`DecisionState::encode`] writes.
+pub const STATE_VERSION: u8 = 1;
+
+/// Decision state of one target: small, and all that [`crate::evaluate`] remembers.
+///
+/// Folding the same observations at the same times gives the same state, byte for byte.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DecisionState {
+    /// Recommendations inside the stabilisation windows.
+    pub(crate) history: History,
+    /// Scale-ups inside the policy periods.
+    pub(crate) up_events: Vec<ScaleEvent>,
+    /// Scale-downs inside the policy periods.
+    pub(crate) down_events: Vec<ScaleEvent>,
+    /// The last change, for the reversal hold.
+    pub(crate) last_change: Option<LastChange>,
+    /// When some trigger was last active.
+    pub(crate) last_active: Option<Timestamp>,
+    /// Failing triggers by metric name; a trigger that works has no entry.
+    pub(crate) health: BTreeMap<String, TriggerHealth>,
+    /// Best rates of triggers with a capacity floor, by metric name.
+    pub(crate) rates: BTreeMap<String, Vec<Rate>>,
+    /// The replicas found when the target was first seen, if they are to be restored.
+    pub(crate) original_replicas: Option<i32>,
+    /// Whether the plain HPA scaled to zero itself (HPAScaleToZero).
+    pub(crate) scaled_to_zero: bool,
+}
+
+/// A change of replicas that policies count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScaleEvent {
+    /// By how many, without sign.
+    pub delta: i32,
+    /// When.
+    pub at: Timestamp,
+    /// Older than every period when last looked at: its place is free. Counts again if a period is
+    /// lengthened, as in the HPA.
+    pub outdated: bool,
+}
+
+/// The last change of replicas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastChange {
+    /// Its direction.
+    pub direction: Direction,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Failures of one trigger in a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TriggerHealth {
+    /// How many.
+    pub failures: u32,
+    /// Time of the last one counted.
+    pub last: Timestamp,
+}
+
+/// A rate per pod that was handled with the metric under its target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rate {
+    /// Arrivals per second and pod.
+    pub per_pod: MilliValue,
+    /// When.
+    pub at: Timestamp,
+}
+
+impl DecisionState {
+    /// Bytes for the log: a version byte, then the fields (postcard).
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        // Serialising plain data into memory cannot fail; an empty result would be refused by
+        // `decode`, never taken for a state.
+        postcard::to_extend(self, vec![STATE_VERSION]).unwrap_or_default()
+    }
+
+    /// Reads what [`Self::encode`] wrote.
+    ///
+    /// # Errors
+    /// [`StateError`] if the bytes are empty, of a later version, malformed or larger than the engine
+    /// ever writes.
+    pub fn decode(bytes: &[u8]) -> Result<Self, StateError> {
+        let (&version, rest) = bytes.split_first().ok_or(StateError::Empty)?;
+        if version != STATE_VERSION {
+            return Err(StateError::Version { found: version, known: STATE_VERSION });
+        }
+        let (state, left): (Self, &[u8]) = postcard::take_from_bytes(rest)
+            .map_err(|error| StateError::Malformed(error.to_string()))?;
+        if !left.is_empty() {
+            return Err(StateError::Malformed(format!("{} bytes too many", left.len())));
+        }
+        Ok(state)
+    }
+
+    /// When some trigger was last active (`status.lastActiveTime`).
+    #[must_use]
+    pub const fn last_active(&self) -> Option<Timestamp> {
+        self.last_active
+    }
+
+    /// Takes the target as active at `now`: a new leader that finds replicas where the log says zero
+    /// calls this.
+    pub fn mark_active(&mut self, now: Timestamp) {
+        self.last_active = Some(self.last_active.map_or(now, |last| last.max(now)));
+    }
+
+    /// The replicas to restore when the object is deleted (`status.originalReplicaCount`).
+    #[must_use]
+    pub const fn original_replicas(&self) -> Option<i32> {
+        self.original_replicas
+    }
+
+    /// Failures in a row of each failing trigger, by metric name (`status.health`).
+    pub fn health(&self) -> impl Iterator<Item = (&str, TriggerHealth)> {
+        self.health.iter().map(|(name, health)| (name.as_str(), *health))
+    }
+
+    /// The last change of replicas that this engine decided.
+    #[must_use]
+    pub const fn last_change(&self) -> Option<LastChange> {
+        self.last_change
+    }
+
+    /// Forgets stabilisation and policy history, as an HPA controller does when it restarts. For
+    /// comparisons with it only.
+    pub fn forget_history(&mut self) {
+        self.history = History::default();
+        self.up_events.clear();
+        self.down_events.clear();
+        self.last_change = None;
+    }
+
+    /// The time since the last change of replicas, if there was one.
+    #[must_use]
+    pub fn since_last_change(&self, now: Timestamp) -> Option<Duration> {
+        self.last_change.map(|change| now.since(change.at))
+    }
+}
