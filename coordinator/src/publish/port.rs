@@ -4,6 +4,7 @@ use futures::future::BoxFuture;
 use serde_json::Value;
 
 use crate::keys::TargetKey;
+use crate::world::RemovableHpa;
 
 /// Severity of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -29,7 +30,7 @@ pub struct EventNote {
     pub note: String,
 }
 
-/// Writes status and events. The caller limits the rate and never sends a status that equals
+/// Writes status and events, and puts ScaledObjects in order. The caller limits the rate and never sends a status that equals
 /// the last one taken; an implementation sends once and does not retry.
 pub trait Publisher: Send + Sync {
     /// Merges `status` into the status of the ScaledObject `key` as field manager `neap` (a JSON
@@ -48,6 +49,24 @@ pub trait Publisher: Send + Sync {
     /// # Errors
     /// [`PublishError`]; the caller counts it and lets it go.
     fn event<'a>(&'a self, note: &'a EventNote) -> BoxFuture<'a, Result<(), PublishError>>;
+
+    /// Takes the finalizer `finalizer.keda.sh` off a ScaledObject that is being deleted, so that it
+    /// can go. Not being there (any more) is success.
+    ///
+    /// # Errors
+    /// [`PublishError`]; the caller tries again.
+    fn remove_finalizer<'a>(&'a self, key: &'a TargetKey) -> BoxFuture<'a, Result<(), PublishError>>;
+
+    /// Removes the HPA that a KEDA which is gone left for a ScaledObject of this namespace, if it
+    /// still is the one that was seen. Not being there (any more) is success.
+    ///
+    /// # Errors
+    /// [`PublishError`]; the caller tries again with what is then current.
+    fn remove_hpa<'a>(
+        &'a self,
+        namespace: &'a str,
+        hpa: &'a RemovableHpa,
+    ) -> BoxFuture<'a, Result<(), PublishError>>;
 }
 
 /// Why a status or event was not written.

@@ -1,10 +1,27 @@
 //! What the agents measured: cumulative points in memory, and the one reader of windows.
 //!
 //! Nothing in here survives the process and nothing needs to: an agent replays its recent points
-//! to whoever leads.
+//! to whoever leads. Absent here: rates (windows are read when they are asked for), any node's
+//! wall clock, and any knowledge of what a signal is good for.
 
+mod dirty;
 mod key;
+mod node;
+mod offset;
+mod ring;
+mod series;
+mod store;
+mod stream;
+#[cfg(test)]
+mod store_test;
 mod wanted;
+mod watches;
 
+pub use dirty::DirtyTargets;
 pub use key::{ContainerId, PressureKind, PressureResource, SeriesKey, Signal, Subject};
+pub use neap_units::{BootId, NodeName, PodUid};
+pub use node::{NodeView, WindowReading};
+pub use store::{SignalError, SignalFigures, SignalLimits, SignalStore};
+pub use stream::{Batch, NodeTime, ReplayPoint, StreamWriter};
 pub use wanted::{Wanted, WantedSignal, WantedSignals, WantedWatch};
+pub use watches::SignalSet;

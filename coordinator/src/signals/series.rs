@@ -1,0 +1,270 @@
+//! One series: taking in points, reading windows.
+
+use std::time::Duration;
+
+use super::ring::{Point, Retention, Ring};
+
+/// What a series is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// The total is the counter; between readings it is taken as flat.
+    Counter,
+    /// The total is the integral of the value over seconds; between readings the value holds.
+    Gauge,
+}
+
+/// What became of a point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// It is in.
+    Stored,
+    /// It is not newer than what is here.
+    Stale,
+    /// Its total is below the former one: left out.
+    Backwards,
+    /// The totals stay below for so long that the series must have begun anew; history is gone.
+    Restarted,
+}
+
+/// So many points in a row below the former total mean that the thing measured began anew.
+const RESTART_AFTER: u8 = 3;
+
+/// A window as it was read, on the node's clock.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Span {
+    /// Growth of the total per second: a counter's rate, a gauge's mean.
+    pub(super) per_second: f64,
+    /// End of the window, microseconds of the node's boottime.
+    pub(super) end: i64,
+    /// What the mean over the window gains per second if nothing new is read.
+    pub(super) drift: f64,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Series {
+    form: Form,
+    ring: Ring,
+    /// Time between two readings, microseconds.
+    pub(super) interval: i64,
+    /// The agent's own counting, begun with the agent.
+    pub(super) since_agent_start: bool,
+    /// Named on the current stream; otherwise left over from the one before.
+    pub(super) current: bool,
+    last: u64,
+    peak: u64,
+    backwards: u8,
+}
+
+impl Series {
+    pub(super) fn new(form: Form, interval: i64, since_agent_start: bool) -> Self {
+        Self {
+            form,
+            ring: Ring::default(),
+            interval,
+            since_agent_start,
+            current: true,
+            last: 0,
+            peak: 0,
+            backwards: 0,
+        }
+    }
+
+    pub(super) fn form(&self) -> Form {
+        self.form
+    }
+
+    pub(super) fn points(&self) -> usize {
+        self.ring.len()
+    }
+
+    pub(super) fn reset(&mut self) {
+        self.ring.clear();
+        self.backwards = 0;
+    }
+
+    /// Takes a reading of a counter. `unchanged`: so long before `at` it was last read with the
+    /// former value.
+    pub(super) fn counter(&mut self, at: i64, value: u64, unchanged: i64, retention: Retention) -> Outcome {
+        if unchanged > 0
+            && let Some(last) = self.ring.last()
+        {
+            self.ring.push(Point { at: at - unchanged, total: last.total }, retention);
+        }
+        let outcome = self.take(Point { at, total: value as f64 }, retention);
+        if matches!(outcome, Outcome::Stored | Outcome::Restarted) {
+            self.last = value;
+        }
+        outcome
+    }
+
+    /// Takes a reading of a gauge.
+    pub(super) fn gauge(&mut self, at: i64, integral: f64, last: u64, peak: u64, retention: Retention) -> Outcome {
+        if !integral.is_finite() {
+            return Outcome::Backwards;
+        }
+        let outcome = self.take(Point { at, total: integral }, retention);
+        if matches!(outcome, Outcome::Stored | Outcome::Restarted) {
+            self.last = last;
+            self.peak = peak.max(last);
+        }
+        outcome
+    }
+
+    fn take(&mut self, point: Point, retention: Retention) -> Outcome {
+        let Some(last) = self.ring.last() else {
+            self.ring.push(point, retention);
+            return Outcome::Stored;
+        };
+        if point.at <= last.at {
+            return Outcome::Stale;
+        }
+        if point.total < last.total {
+            self.backwards += 1;
+            if self.backwards < RESTART_AFTER {
+                return Outcome::Backwards;
+            }
+            self.reset();
+            self.ring.push(point, retention);
+            return Outcome::Restarted;
+        }
+        self.backwards = 0;
+        self.ring.push(point, retention);
+        Outcome::Stored
+    }
+
+    /// Puts replayed points in front, oldest first; the newest of them becomes the present where
+    /// there was none.
+    pub(super) fn history(&mut self, points: &[(i64, f64)], last: u64) {
+        let points: Vec<Point> = points
+            .iter()
+            .filter(|(_, total)| total.is_finite())
+            .map(|&(at, total)| Point { at, total })
+            .collect();
+        let empty = self.ring.len() == 0;
+        self.ring.prepend(&points);
+        if empty && self.ring.len() > 0 {
+            self.last = last;
+            self.peak = last;
+        }
+    }
+
+    /// The last value read: a counter's total, a gauge's value.
+    pub(super) fn last(&self) -> Option<u64> {
+        self.ring.last().map(|_| self.last)
+    }
+
+    /// Until when the total is known, given that all readings up to `frame` went well and that
+    /// the node's clock shows `now`.
+    fn known_until(&self, last: Point, frame: i64, now: i64) -> i64 {
+        match self.form {
+            // A reading may be up to one interval older than the batch that says it was fine.
+            Form::Counter => last.at.max(frame - self.interval),
+            Form::Gauge => last.at.max(frame).max(now),
+        }
+    }
+
+    /// The total at `at`, which does not lie beyond what is known.
+    fn total_at(&self, last: Point, at: i64) -> Option<f64> {
+        let total = self.ring.total_at(at)?;
+        if at > last.at && self.form == Form::Gauge {
+            return Some(total + self.last as f64 * (at - last.at) as f64 / 1e6);
+        }
+        Some(total)
+    }
+
+    /// The mean or rate over the newest `window` that is known; `None` unless it is covered whole.
+    pub(super) fn window(&self, window: Duration, frame: i64, now: i64) -> Option<Span> {
+        let last = self.ring.last()?;
+        let end = self.known_until(last, frame, now);
+        let length = i64::try_from(window.as_micros()).unwrap_or(i64::MAX).max(1);
+        let start = end.checked_sub(length)?;
+        let seconds = length as f64 / 1e6;
+        let per_second = (self.total_at(last, end)? - self.total_at(last, start)?) / seconds;
+        let entering = match self.form {
+            Form::Counter => 0.0,
+            Form::Gauge => self.last as f64,
+        };
+        let leaving = if start >= last.at { entering } else { self.ring.slope_after(start) * 1e6 };
+        Some(Span { per_second: per_second.max(0.0), end, drift: (entering - leaving) / seconds })
+    }
+
+    /// Growth of the total between two instants of the node's clock; `None` unless covered.
+    pub(super) fn growth(&self, start: i64, end: i64) -> Option<f64> {
+        let last = self.ring.last()?;
+        Some(self.total_at(last, end)? - self.total_at(last, start)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOW: Duration = Duration::from_secs(2);
+    const S: i64 = 1_000_000;
+
+    #[test]
+    fn a_counter_is_flat_after_its_last_change_but_only_as_far_as_it_was_read() {
+        let mut cpu = Series::new(Form::Counter, S, false);
+        for second in 0..=10 {
+            cpu.counter(second * S, second as u64 * 500_000, 0, Retention::Windows);
+        }
+        let span = cpu.window(WINDOW, 10 * S + 900_000, 10 * S + 950_000).unwrap();
+        assert_eq!((span.per_second, span.end), (500_000.0, 10 * S), "the batch is ahead of the reading");
+        let span = cpu.window(WINDOW, 12 * S, 12 * S).unwrap();
+        assert_eq!((span.per_second, span.end), (250_000.0, 11 * S));
+        assert_eq!(span.drift, -250_000.0);
+    }
+
+    #[test]
+    fn unchanged_readings_are_filled_in() {
+        let mut cpu = Series::new(Form::Counter, S, false);
+        cpu.counter(0, 0, 0, Retention::Windows);
+        cpu.counter(10 * S, 1_000_000, S, Retention::Windows);
+        let span = cpu.window(WINDOW, 10 * S, 10 * S).unwrap();
+        assert_eq!(span.per_second, 500_000.0, "all of the growth fell into the last second");
+    }
+
+    #[test]
+    fn a_gauge_holds_its_value_until_now() {
+        let mut backlog = Series::new(Form::Gauge, 100_000, true);
+        backlog.gauge(0, 0.0, 0, 0, Retention::Windows);
+        backlog.gauge(10 * S, 0.0, 8, 8, Retention::Windows);
+        let span = backlog.window(WINDOW, 10 * S + 100_000, 10 * S + 500_000).unwrap();
+        assert_eq!(span.per_second, 2.0);
+        assert_eq!(span.drift, 4.0, "8 enter, 0 leave, over 2 s");
+        let span = backlog.window(WINDOW, 12 * S, 13 * S).unwrap();
+        assert_eq!((span.per_second, span.drift), (8.0, 0.0));
+        assert_eq!(backlog.last(), Some(8));
+    }
+
+    #[test]
+    fn an_uncovered_window_is_absent() {
+        let mut backlog = Series::new(Form::Gauge, 100_000, true);
+        assert_eq!(backlog.window(WINDOW, 0, 0), None);
+        backlog.gauge(10 * S, 0.0, 0, 0, Retention::Windows);
+        assert_eq!(backlog.window(WINDOW, 11 * S, 11 * S), None);
+        assert!(backlog.window(WINDOW, 12 * S, 12 * S).is_some());
+    }
+
+    #[test]
+    fn a_step_back_is_left_out_until_it_proves_a_restart() {
+        let mut cpu = Series::new(Form::Counter, S, false);
+        cpu.counter(S, 900, 0, Retention::Windows);
+        assert_eq!(cpu.counter(2 * S, 100, 0, Retention::Windows), Outcome::Backwards);
+        assert_eq!(cpu.counter(3 * S, 950, 0, Retention::Windows), Outcome::Stored);
+        for (second, outcome) in [(4, Outcome::Backwards), (5, Outcome::Backwards), (6, Outcome::Restarted)] {
+            assert_eq!(cpu.counter(second * S, second as u64, 0, Retention::Windows), outcome);
+        }
+        assert_eq!(cpu.window(WINDOW, 6 * S, 6 * S), None, "nothing is known from before the restart");
+        assert_eq!(cpu.counter(6 * S, 7, 0, Retention::Windows), Outcome::Stale);
+    }
+
+    #[test]
+    fn replayed_history_covers_the_window() {
+        let mut cpu = Series::new(Form::Counter, S, false);
+        cpu.counter(10 * S, 1_000, 0, Retention::Windows);
+        cpu.history(&[(7 * S, 400.0), (8 * S, 600.0)], 600);
+        assert_eq!(cpu.window(WINDOW, 10 * S, 10 * S).unwrap().per_second, 200.0);
+        assert_eq!(cpu.last(), Some(1_000));
+    }
+}

@@ -1,0 +1,163 @@
+use std::time::Duration;
+
+use neap_units::{BootId, NodeName, PodUid};
+
+use super::*;
+use crate::clock::Boottime;
+use crate::keys::TargetKey;
+
+const SECOND: u64 = 1_000_000_000;
+const WINDOW: Duration = Duration::from_secs(2);
+
+fn at(seconds: i64) -> Boottime {
+    Boottime::from_micros(seconds * 1_000_000)
+}
+
+fn node() -> NodeName {
+    NodeName::new("n1").unwrap()
+}
+
+fn boot(id: &str) -> BootId {
+    BootId::new(id).unwrap()
+}
+
+fn pod() -> PodUid {
+    PodUid::new("pod-1").unwrap()
+}
+
+fn backlog() -> SeriesKey {
+    SeriesKey::pod(&pod(), Signal::AcceptBacklog(80))
+}
+
+/// A stream whose node runs 1,000 s behind our clock, with a backlog of `value` since second 0.
+fn feed(stream: &mut StreamWriter, from: u64, to: u64, value: u64) {
+    for second in from..=to {
+        let closed = NodeTime::from_nanos(second * SECOND);
+        let mut batch = stream.batch().unwrap();
+        if second == from {
+            batch.define(7, backlog(), Duration::from_millis(100), true).unwrap();
+        }
+        batch.gauge(7, closed, (second * value) as f64, value, value);
+        batch.heartbeat(closed, at(second as i64 + 1_000));
+    }
+}
+
+fn mean(store: &SignalStore, now: Boottime) -> Option<f64> {
+    store.read(&node(), now, |view| view.window(&backlog(), WINDOW).map(|reading| reading.value)).flatten()
+}
+
+#[test]
+fn a_window_is_read_on_our_clock_and_a_silent_node_is_absent() {
+    let store = SignalStore::new(SignalLimits::default());
+    let mut stream = store.connect(node(), boot("b"), 1, at(1_000)).unwrap();
+    feed(&mut stream, 0, 10, 4);
+    assert_eq!(mean(&store, at(1_010)), Some(4.0));
+    assert_eq!(mean(&store, at(1_013)), Some(4.0), "an unchanged gauge holds its value");
+    assert_eq!(mean(&store, at(1_014)), None, "three heartbeats were missed");
+    assert_eq!(store.read(&NodeName::new("n2").unwrap(), at(1_010), |_| ()), None);
+}
+
+#[test]
+fn only_what_a_target_lives_on_makes_it_dirty() {
+    let store = SignalStore::new(SignalLimits::default());
+    let target = TargetKey::new("ns", "t");
+    let mut stream = store.connect(node(), boot("b"), 1, at(1_000)).unwrap();
+    store.watch(&pod(), &target, SignalSet::of(&Signal::CpuUsage));
+    feed(&mut stream, 0, 3, 4);
+    assert!(store.dirty().take().is_empty());
+    store.watch(&pod(), &target, SignalSet::of(&Signal::AcceptBacklog(0)));
+    feed(&mut stream, 4, 5, 4);
+    assert_eq!(store.dirty().take().into_iter().collect::<Vec<_>>(), [target.clone()]);
+    stream.batch().unwrap().heartbeat(NodeTime::from_nanos(6 * SECOND), at(1_006));
+    assert!(store.dirty().take().is_empty(), "a heartbeat alone is no news");
+    stream.batch().unwrap().gone(7);
+    assert_eq!(store.dirty().take().len(), 1, "that a series went is news");
+    assert_eq!(mean(&store, at(1_006)), None);
+}
+
+#[test]
+fn another_boot_begins_anew() {
+    let store = SignalStore::new(SignalLimits::default());
+    let mut stream = store.connect(node(), boot("b"), 1, at(1_000)).unwrap();
+    feed(&mut stream, 0, 10, 4);
+    let mut again = store.connect(node(), boot("c"), 1, at(1_011)).unwrap();
+    assert_eq!(stream.batch().err(), Some(SignalError::Superseded));
+    feed(&mut again, 11, 11, 4);
+    assert_eq!(mean(&store, at(1_011)), None, "one point covers no window");
+}
+
+#[test]
+fn what_the_kernel_counts_goes_on_over_a_restart_of_the_agent() {
+    let store = SignalStore::new(SignalLimits::default());
+    let cpu = SeriesKey::container(&pod(), &ContainerId::new("containerd://c1"), Signal::CpuUsage);
+    let mut define = |connection: u64, second: u64| {
+        let mut stream = store.connect(node(), boot("b"), connection, at(second as i64)).unwrap();
+        let mut batch = stream.batch().unwrap();
+        let closed = NodeTime::from_nanos(second * SECOND);
+        batch.define(1, cpu.clone(), Duration::from_secs(1), false).unwrap();
+        batch.define(2, backlog(), Duration::from_millis(100), true).unwrap();
+        batch.counter(1, closed, second * 1_000, 0);
+        batch.gauge(2, closed, 0.0, 0, 0);
+        batch.heartbeat(closed, at(second as i64));
+    };
+    define(1, 10);
+    define(2, 12);
+    let read = |key: &SeriesKey| {
+        store.read(&node(), at(12), |view| view.window(key, WINDOW).map(|reading| reading.value)).flatten()
+    };
+    assert_eq!(read(&cpu), Some(1_000.0));
+    assert_eq!(read(&backlog()), None, "the agent's own integral began anew");
+}
+
+#[test]
+fn a_new_leader_is_warm_after_the_replay() {
+    let store = SignalStore::new(SignalLimits::default());
+    store.watch(&pod(), &TargetKey::new("ns", "t"), SignalSet::of(&Signal::AcceptBacklog(0)));
+    let mut stream = store.connect(node(), boot("b"), 1, at(1_000)).unwrap();
+    let mut batch = stream.batch().unwrap();
+    batch.define(7, backlog(), Duration::from_millis(100), true).unwrap();
+    let points: Vec<_> = (0..=20u64)
+        .map(|n| ReplayPoint { at: NodeTime::from_nanos(n * SECOND), total: 3.0 * n as f64 })
+        .collect();
+    batch.replay(7, &points, 3);
+    batch.heartbeat(NodeTime::from_nanos(20 * SECOND), at(1_020));
+    drop(batch);
+    assert_eq!(mean(&store, at(1_020)), Some(3.0));
+    assert_eq!(store.dirty().take().len(), 1);
+}
+
+#[test]
+fn series_that_a_new_stream_does_not_name_are_dropped() {
+    let store = SignalStore::new(SignalLimits::default());
+    let mut stream = store.connect(node(), boot("b"), 1, at(1_000)).unwrap();
+    feed(&mut stream, 0, 10, 4);
+    let mut again = store.connect(node(), boot("b"), 1, at(1_011)).unwrap();
+    again.batch().unwrap().heartbeat(NodeTime::from_nanos(11 * SECOND), at(1_011));
+    assert_eq!(mean(&store, at(1_011)), None, "not named, not known to be read");
+    assert_eq!(store.figures(at(1_011)).series, 1);
+    again.batch().unwrap().heartbeat(NodeTime::from_nanos(30 * SECOND), at(1_030));
+    assert_eq!(store.figures(at(1_030)).series, 0);
+}
+
+#[test]
+fn limits_are_kept_and_faults_counted() {
+    let limits = SignalLimits { nodes: 1, series_per_node: 1, ..SignalLimits::default() };
+    let store = SignalStore::new(limits);
+    let mut stream = store.connect(node(), boot("b"), 1, at(0)).unwrap();
+    let refused = store.connect(NodeName::new("n2").unwrap(), boot("b"), 1, at(0));
+    assert_eq!(refused.err(), Some(SignalError::TooManyNodes { limit: 1 }));
+    let mut batch = stream.batch().unwrap();
+    batch.define(1, SeriesKey::pod(&pod(), Signal::PassiveOpens), WINDOW, false).unwrap();
+    let second = batch.define(2, backlog(), WINDOW, false);
+    assert_eq!(second, Err(SignalError::TooManySeries { limit: 1 }));
+    batch.counter(1, NodeTime::from_nanos(SECOND), 10, 0);
+    batch.counter(1, NodeTime::from_nanos(2 * SECOND), 9, 0);
+    batch.counter(3, NodeTime::from_nanos(2 * SECOND), 9, 0);
+    batch.gauge(1, NodeTime::from_nanos(3 * SECOND), 1.0, 1, 1);
+    batch.heartbeat(NodeTime::from_nanos(2 * SECOND), at(2));
+    drop(batch);
+    let figures = store.figures(at(2));
+    assert_eq!((figures.taken, figures.backwards, figures.unknown), (1, 1, 2));
+    store.sweep(at(2_000));
+    assert_eq!(store.figures(at(2_000)).nodes, 0);
+}
