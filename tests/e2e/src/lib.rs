@@ -1,1 +1,18 @@
-//! neap-e2e
+//! What the end-to-end tests share: the bed they run against, objects to apply, load to drive,
+//! the API server's audit log as the witness of what was written and when.
+//!
+//! The tests themselves are in `tests/`, marked `ignore` because they need a bed:
+//! `tests/run main-path` starts one, installs the chart and runs them.
+
+mod audit;
+mod bed;
+mod driver;
+mod fleet;
+mod objects;
+mod wait;
+
+pub use audit::{Audit, ScaleWrite};
+pub use bed::{Bed, NEAP};
+pub use driver::{Load, LoadReport, drive};
+pub use objects::{Workload, scaled_object, service};
+pub use wait::{Probe, until, within};
