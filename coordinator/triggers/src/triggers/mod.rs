@@ -1,0 +1,29 @@
+//! One module per trigger type.
+
+pub(crate) mod cron;
+pub(crate) mod kubernetes_workload;
+pub(crate) mod mysql;
+pub(crate) mod node_accept_queue;
+pub(crate) mod node_pressure;
+mod polled;
+pub(crate) mod prometheus;
+pub(crate) mod resource;
+mod window;
+
+use crate::config::TriggerConfig;
+use crate::error::FieldError;
+
+/// Node-local triggers are compared per pod and in no other way.
+fn require_average_value(config: &TriggerConfig, errors: &mut Vec<FieldError>) {
+    if let Some(other) = config
+        .metric_type
+        .as_deref()
+        .filter(|kind| !matches!(*kind, "" | "AverageValue"))
+    {
+        errors.push(FieldError::invalid(
+            "metricType",
+            other,
+            "it must be AverageValue, or be left out",
+        ));
+    }
+}
