@@ -46,6 +46,7 @@ start_apiserver() {
     --audit-log-maxsize 512 --audit-log-maxbackup 2
 }
 
+# The default of 20 requests a second would make hundreds of nodes wait for the controllers.
 start_controllers() {
   local c=$BED/certs
   start_part kube-controller-manager \
@@ -53,11 +54,13 @@ start_controllers() {
     --authentication-kubeconfig "$c/kube-controller-manager.kubeconfig" \
     --authorization-kubeconfig "$c/kube-controller-manager.kubeconfig" \
     --service-account-private-key-file "$c/sa.key" --use-service-account-credentials --root-ca-file "$c/ca.crt" \
-    --cluster-signing-cert-file "$c/ca.crt" --cluster-signing-key-file "$c/ca.key" --leader-elect=false
+    --cluster-signing-cert-file "$c/ca.crt" --cluster-signing-key-file "$c/ca.key" --leader-elect=false \
+    --kube-api-qps 300 --kube-api-burst 600
   start_part kube-scheduler \
     --kubeconfig "$c/kube-scheduler.kubeconfig" \
     --authentication-kubeconfig "$c/kube-scheduler.kubeconfig" \
-    --authorization-kubeconfig "$c/kube-scheduler.kubeconfig" --leader-elect=false
+    --authorization-kubeconfig "$c/kube-scheduler.kubeconfig" --leader-elect=false \
+    --kube-api-qps 300 --kube-api-burst 600
 }
 
 start_dns() {

@@ -2,14 +2,17 @@
 # Sourced after control.sh.
 # shellcheck shell=bash
 
-# start_kwok COUNT
 start_kwok() {
   local file
   local -a configs=()
   for file in "$BED_BIN"/kwok-stages/*.yaml; do configs+=(--config "$file"); done
   start_service control kwok "$BED_BIN/kwok" --kubeconfig "$BED/certs/kwok.kubeconfig" "${configs[@]}" \
     --manage-all-nodes=false --manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake \
-    --cidr=10.64.0.0/11 --node-lease-duration-seconds=40
+    --cidr=10.64.0.0/11 --node-lease-duration-seconds=40 --v=WARN
+}
+
+# make_kwok_nodes COUNT
+make_kwok_nodes() {
   seq "$1" | jq -c '{
     apiVersion: "v1", kind: "Node",
     metadata: {
