@@ -25,11 +25,70 @@ pub struct ScaleWrite {
     pub code: i64,
 }
 
+/// One write by Neap.
+#[derive(Debug, Clone)]
+pub struct Write {
+    /// When the API server received it.
+    pub at: Timestamp,
+    /// The subresource, else the resource: `scale`, `status`, `events`.
+    pub resource: String,
+    /// Name of the object.
+    pub name: String,
+}
+
 impl Audit {
     /// Reads the log at `path`.
     #[must_use]
     pub fn new(path: PathBuf) -> Self {
         Self { path }
+    }
+
+    /// Answered writes by Neap at or after `since`: of scales, statuses, events and whatever else.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn neap_writes(&self, since: Timestamp) -> Result<Vec<Write>> {
+        let is_neap = |event: &Value| {
+            event["userAgent"]
+                .as_str()
+                .is_some_and(|agent| agent.starts_with("neap/"))
+        };
+        Ok(self
+            .events("neap/")?
+            .filter(|event| event["stage"] == "ResponseComplete" && is_neap(event))
+            .filter(|event| {
+                matches!(
+                    event["verb"].as_str(),
+                    Some("patch" | "update" | "create" | "delete")
+                )
+            })
+            .filter_map(|event| {
+                let object = &event["objectRef"];
+                let resource = object["subresource"]
+                    .as_str()
+                    .or(object["resource"].as_str())?;
+                Some(Write {
+                    at: event["requestReceivedTimestamp"].as_str()?.parse().ok()?,
+                    resource: resource.to_owned(),
+                    name: object["name"].as_str().unwrap_or_default().to_owned(),
+                })
+            })
+            .filter(|write| write.at >= since)
+            .collect())
+    }
+
+    /// The events of lines that contain `word`: the log is large and few lines are of interest.
+    fn events<'a>(&self, word: &'a str) -> Result<impl Iterator<Item = Value> + use<'a>> {
+        let text = std::fs::read_to_string(&self.path)
+            .with_context(|| format!("reading {}", self.path.display()))?;
+        let lines: Vec<String> = text
+            .lines()
+            .filter(|line| line.contains(word))
+            .map(str::to_owned)
+            .collect();
+        Ok(lines
+            .into_iter()
+            .filter_map(|line| serde_json::from_str(&line).ok()))
     }
 
     /// Answered writes of the scale of `namespace`/`name` at or after `since`, in order.
@@ -42,13 +101,8 @@ impl Audit {
         name: &str,
         since: Timestamp,
     ) -> Result<Vec<ScaleWrite>> {
-        let text = std::fs::read_to_string(&self.path)
-            .with_context(|| format!("reading {}", self.path.display()))?;
-        let mut writes: Vec<ScaleWrite> = text
-            .lines()
-            // Cheap refusal first: the log is large and few lines are of interest.
-            .filter(|line| line.contains("\"subresource\":\"scale\"") && line.contains(name))
-            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        let mut writes: Vec<ScaleWrite> = self
+            .events("\"subresource\":\"scale\"")?
             .filter(|event| {
                 let object = &event["objectRef"];
                 event["stage"] == "ResponseComplete"

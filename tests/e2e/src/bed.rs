@@ -329,29 +329,47 @@ impl Bed {
         Ok(answer.text().await?)
     }
 
-    /// Kills, with SIGKILL, the process `program` of a pod that runs on this machine.
+    /// The id, on this machine, of the process `program` of a pod.
     ///
     /// # Errors
     /// When no such process runs.
-    pub fn kill(&self, pod: &Pod, program: &str) -> Result<()> {
+    pub fn process(&self, pod: &Pod, program: &str) -> Result<u32> {
         let uid = pod.metadata.uid.as_deref().context("the pod has no uid")?;
         for entry in std::fs::read_dir("/proc")?.flatten() {
             let Ok(id) = entry.file_name().to_string_lossy().parse::<u32>() else {
                 continue;
             };
             let groups = std::fs::read_to_string(entry.path().join("cgroup")).unwrap_or_default();
+            // The kernel keeps the first 15 characters of a program's name.
             let name = std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
-            if groups.contains(uid) && program.starts_with(name.trim()) && !name.trim().is_empty() {
-                let done = std::process::Command::new("kill")
-                    .args(["-9", &id.to_string()])
-                    .status()?;
-                if !done.success() {
-                    bail!("kill -9 {id}: {done}");
-                }
-                return Ok(());
+            if groups.contains(uid) && !name.trim().is_empty() && program.starts_with(name.trim()) {
+                return Ok(id);
             }
         }
         bail!("no process {program} of pod {uid} on this machine")
+    }
+
+    /// Sends `signal` (as `STOP`) to the process `program` of a pod that runs on this machine.
+    ///
+    /// # Errors
+    /// When no such process runs.
+    pub fn signal(&self, pod: &Pod, program: &str, signal: &str) -> Result<()> {
+        let id = self.process(pod, program)?;
+        let done = std::process::Command::new("kill")
+            .args([&format!("-{signal}"), &id.to_string()])
+            .status()?;
+        if !done.success() {
+            bail!("kill -{signal} {id}: {done}");
+        }
+        Ok(())
+    }
+
+    /// Kills, with SIGKILL, the process `program` of a pod that runs on this machine.
+    ///
+    /// # Errors
+    /// When no such process runs.
+    pub fn kill(&self, pod: &Pod, program: &str) -> Result<()> {
+        self.signal(pod, program, "KILL")
     }
 
     /// Drives a load at a Service.

@@ -11,7 +11,7 @@ mod fleet;
 mod objects;
 mod wait;
 
-pub use audit::{Audit, ScaleWrite};
+pub use audit::{Audit, ScaleWrite, Write};
 pub use bed::{Bed, NEAP};
 pub use driver::{Load, LoadReport, drive};
 pub use objects::{Workload, scaled_object, service};
