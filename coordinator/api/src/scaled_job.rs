@@ -1,4 +1,6 @@
 //! `ScaledJob`: Jobs made from a template, as many as the triggers ask for.
+// Every printcolumn has a type_; the lint takes the second one for a repetition.
+#![allow(clippy::duplicated_attributes)]
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,6 @@
 //! `ScaledObject`: a target, its triggers and its limits.
+// Every printcolumn has a type_; the lint takes the second one for a repetition.
+#![allow(clippy::duplicated_attributes)]
 
 use std::collections::BTreeMap;
 

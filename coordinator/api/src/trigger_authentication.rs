@@ -1,6 +1,8 @@
 //! `TriggerAuthentication` and `ClusterTriggerAuthentication`: where a trigger's credentials come
 //! from. Reading them from Secrets, environments and vaults is the coordinator's work; here are
 //! only their descriptions.
+// Every printcolumn has a type_; the lint takes the second one for a repetition.
+#![allow(clippy::duplicated_attributes)]
 
 mod aws_secret_manager;
 mod azure_key_vault;

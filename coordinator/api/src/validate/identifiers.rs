@@ -52,13 +52,11 @@ pub(super) fn free_names(formula: &str) -> Vec<&str> {
                     && matches!(before, Some(Token::Symbol(b'{' | b',')))
                     && after == Some(Token::Symbol(b':'));
                 let implicit = word.starts_with(['#', '$']);
+                let known =
+                    KEYWORDS.contains(&word) || bound.contains(&word) || names.contains(&word);
                 if binding {
                     bound.push(word);
-                } else if !(member || call || map_key || implicit)
-                    && !KEYWORDS.contains(&word)
-                    && !bound.contains(&word)
-                    && !names.contains(&word)
-                {
+                } else if !(member || call || map_key || implicit || known) {
                     names.push(word);
                 }
             }
