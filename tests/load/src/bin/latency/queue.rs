@@ -1,9 +1,8 @@
-//! From a queue building up in a pod to the scale PATCH arriving at the API server.
+//! Accept queues: from the connects that put the windowed mean over target to the PATCH.
 //!
 //! Servers are held by SIGSTOP, so that what is connected stays in their accept queues. Each
 //! step connects as many as put the windowed mean over what the present replicas may hold, and
-//! the crossing is computed from the instants of those connects. The PATCH's instant is the API
-//! server's own (audit log). Run by tests/load/latency, on a bed.
+//! the crossing is computed from the instants of those connects.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,7 +11,6 @@ use anyhow::{Context, Result, ensure};
 use futures::future::try_join_all;
 use jiff::Timestamp;
 use neap_e2e::{Bed, Workload, scaled_object, until, within};
-use neap_load::{figure, percentile};
 use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -30,15 +28,14 @@ const WINDOW: Duration = Duration::from_secs(2);
 const TOLERANCE: f64 = 1.1;
 const NAMESPACE: &str = "latency";
 
-#[tokio::main]
-async fn main() -> Result<()> {
-    let bed = Bed::connect().await?;
+/// Measures every change; milliseconds.
+pub(crate) async fn measure(bed: &Bed) -> Result<Vec<f64>> {
     bed.namespace(NAMESPACE).await?;
     println!("starting {TARGETS} servers");
-    try_join_all((0..TARGETS).map(|i| start(&bed, i))).await?;
+    try_join_all((0..TARGETS).map(|i| start(bed, i))).await?;
     let mut latencies = Vec::new();
     for batch in (0..TARGETS).collect::<Vec<_>>().chunks(AT_ONCE) {
-        let seen = try_join_all(batch.iter().map(|i| step_through(&bed, *i))).await?;
+        let seen = try_join_all(batch.iter().map(|i| step_through(bed, *i))).await?;
         latencies.extend(seen.into_iter().flatten());
         println!("{} changes seen", latencies.len());
     }
@@ -49,22 +46,7 @@ async fn main() -> Result<()> {
         latencies.len(),
         TARGETS * STEPS
     );
-    figure(
-        "latency_p50",
-        percentile(&latencies, 0.5).context("no changes")?,
-        "ms",
-    );
-    figure(
-        "latency_p99",
-        percentile(&latencies, 0.99).context("no changes")?,
-        "ms",
-    );
-    figure(
-        "latency_max",
-        percentile(&latencies, 1.0).context("no changes")?,
-        "ms",
-    );
-    Ok(())
+    Ok(latencies)
 }
 
 /// Starts one server with its ScaledObject, and holds it.
