@@ -5,10 +5,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+pub use neap_consensus::LeaderId;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A ScaledObject by namespace and name. Each ScaledObject is one target of the decider.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TargetKey {
     /// Namespace of the ScaledObject, which is also that of what it scales.
     pub namespace: Arc<str>,
@@ -32,8 +33,21 @@ impl fmt::Display for TargetKey {
     }
 }
 
+impl Serialize for TargetKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (&*self.namespace, &*self.name).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for TargetKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (namespace, name) = <(String, String)>::deserialize(deserializer)?;
+        Ok(Self::new(namespace, name))
+    }
+}
+
 /// The object whose scale is read and written: what `spec.scaleTargetRef` of a ScaledObject names.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TargetRef {
     /// Namespace of the object.
     pub namespace: Arc<str>,
@@ -85,21 +99,6 @@ impl fmt::Display for TargetRef {
                 self.group, self.version, self.kind, self.namespace, self.name
             )
         }
-    }
-}
-
-/// Which leader acts: the Raft term and the node that leads in it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct LeaderId {
-    /// Raft term.
-    pub term: u64,
-    /// Raft node id of the leader.
-    pub node: u64,
-}
-
-impl fmt::Display for LeaderId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.term, self.node)
     }
 }
 

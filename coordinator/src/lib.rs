@@ -10,9 +10,16 @@
 //! `leader`; everything else speaks of targets, specs and signals.
 
 pub mod clock;
+pub mod decide;
+pub mod identity;
 pub mod keys;
+pub mod metrics;
+pub mod poll;
 pub mod publish;
 pub mod scaler;
 pub mod signals;
 pub mod source;
 pub mod world;
+
+#[cfg(test)]
+mod testing;

@@ -1,5 +1,17 @@
-//! What the world gets to see: status, events, explanations.
+//! What the world gets to see: status, events, explanations, figures.
+//!
+//! All of it comes from the engine's one `Evaluation`; nobody reconstructs reasons.
 
+mod desk;
+mod explain;
+mod http;
+mod merge;
 mod port;
+mod series;
+mod status;
 
+pub use desk::Desk;
+pub use explain::{Explain, Summary};
+pub use http::{HttpState, router};
 pub use port::{EventNote, EventSeverity, PublishError, Publisher};
+pub use status::{Report, Verdict};

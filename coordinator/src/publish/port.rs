@@ -55,7 +55,10 @@ pub trait Publisher: Send + Sync {
     ///
     /// # Errors
     /// [`PublishError`]; the caller tries again.
-    fn remove_finalizer<'a>(&'a self, key: &'a TargetKey) -> BoxFuture<'a, Result<(), PublishError>>;
+    fn remove_finalizer<'a>(
+        &'a self,
+        key: &'a TargetKey,
+    ) -> BoxFuture<'a, Result<(), PublishError>>;
 
     /// Removes the HPA that a KEDA which is gone left for a ScaledObject of this namespace, if it
     /// still is the one that was seen. Not being there (any more) is success.

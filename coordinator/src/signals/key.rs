@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use neap_units::{NodeName, PodUid};
-use serde::{Deserialize, Serialize};
 
 /// Id of a container as the runtime knows it, without the `containerd://` in front.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ContainerId(Arc<str>);
 
 impl ContainerId {
@@ -55,7 +54,7 @@ impl Subject {
 }
 
 /// Resource whose pressure (PSI) is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum PressureResource {
     /// Waiting for a CPU.
     Cpu,
@@ -66,7 +65,7 @@ pub enum PressureResource {
 }
 
 /// Which stall time of PSI.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum PressureKind {
     /// At least one task was stalled.
     Some,

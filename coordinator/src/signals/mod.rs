@@ -11,9 +11,9 @@ mod offset;
 mod ring;
 mod series;
 mod store;
-mod stream;
 #[cfg(test)]
 mod store_test;
+mod stream;
 mod wanted;
 mod watches;
 

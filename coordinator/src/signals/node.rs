@@ -55,14 +55,22 @@ impl NodeState {
 
     /// A new stream of the same node begins. Counters of another boot, and what another agent
     /// process counted itself, cannot be continued.
-    pub(super) fn reconnect(&mut self, boot: BootId, agent_start_ns: u64, connection: u64, now: Boottime) {
+    pub(super) fn reconnect(
+        &mut self,
+        boot: BootId,
+        agent_start_ns: u64,
+        connection: u64,
+        now: Boottime,
+    ) {
         if boot != self.boot {
             *self = Self::new(boot, agent_start_ns, connection, now);
             return;
         }
         let same_agent = agent_start_ns == self.agent_start_ns;
         for slot in 0..self.slots.len() {
-            let Some(entry) = &mut self.slots[slot] else { continue };
+            let Some(entry) = &mut self.slots[slot] else {
+                continue;
+            };
             entry.series.current = false;
             if entry.series.since_agent_start && !same_agent {
                 self.remove(slot);
@@ -75,7 +83,12 @@ impl NodeState {
     }
 
     /// The series of `key`, made if need be. Returns its slot.
-    pub(super) fn define(&mut self, key: SeriesKey, interval: i64, since_agent_start: bool) -> usize {
+    pub(super) fn define(
+        &mut self,
+        key: SeriesKey,
+        interval: i64,
+        since_agent_start: bool,
+    ) -> usize {
         let form = form(&key.signal);
         if let Some(&slot) = self.index.get(&key) {
             if let Some(entry) = &mut self.slots[slot] {
@@ -85,7 +98,10 @@ impl NodeState {
             }
             return slot;
         }
-        let entry = Entry { key: key.clone(), series: Series::new(form, interval, since_agent_start) };
+        let entry = Entry {
+            key: key.clone(),
+            series: Series::new(form, interval, since_agent_start),
+        };
         let slot = match self.free.pop() {
             Some(slot) => {
                 self.slots[slot] = Some(entry);
@@ -124,13 +140,18 @@ impl NodeState {
 
     /// Drops what the former stream had and the present one did not take up.
     pub(super) fn drop_orphans(&mut self, now: Boottime) {
-        if now.since(self.connected) < ADOPT_WITHIN || self.connected == Boottime::from_micros(i64::MAX) {
+        if now.since(self.connected) < ADOPT_WITHIN
+            || self.connected == Boottime::from_micros(i64::MAX)
+        {
             return;
         }
         // Done once per stream: from here on every series is current.
         self.connected = Boottime::from_micros(i64::MAX);
         for slot in 0..self.slots.len() {
-            if self.slots[slot].as_ref().is_some_and(|entry| !entry.series.current) {
+            if self.slots[slot]
+                .as_ref()
+                .is_some_and(|entry| !entry.series.current)
+            {
                 self.remove(slot);
             }
         }
@@ -146,7 +167,11 @@ impl NodeState {
     }
 
     pub(super) fn points(&self) -> usize {
-        self.slots.iter().flatten().map(|entry| entry.series.points()).sum()
+        self.slots
+            .iter()
+            .flatten()
+            .map(|entry| entry.series.points())
+            .sum()
     }
 }
 
@@ -198,7 +223,11 @@ impl<'a> NodeView<'a> {
         if now.since(state.received) > stale_after {
             return None;
         }
-        Some(Self { state, offset, now: offset.theirs(now) })
+        Some(Self {
+            state,
+            offset,
+            now: offset.theirs(now),
+        })
     }
 
     fn series(&self, key: &SeriesKey) -> Option<&'a Series> {
@@ -207,9 +236,18 @@ impl<'a> NodeView<'a> {
 
     /// The rate (counter) or mean (gauge) over the newest `window`.
     pub fn window(&self, key: &SeriesKey, window: Duration) -> Option<WindowReading> {
-        let Span { per_second, end, drift } =
-            self.series(key)?.window(window, self.state.frame, self.now)?;
-        Some(WindowReading { value: per_second, drift, at: self.offset.ours(end) })
+        let Span {
+            per_second,
+            end,
+            drift,
+        } = self
+            .series(key)?
+            .window(window, self.state.frame, self.now)?;
+        Some(WindowReading {
+            value: per_second,
+            drift,
+            at: self.offset.ours(end),
+        })
     }
 
     /// The value last read.
@@ -222,6 +260,17 @@ impl<'a> NodeView<'a> {
         let end = self.offset.theirs(at);
         let start = end.checked_sub(i64::try_from(window.as_micros()).ok()?)?;
         self.series(key)?.growth(start, end)
+    }
+
+    /// The value of a gauge at `at` on our clock; `None` before its first reading.
+    pub fn value_at(&self, key: &SeriesKey, at: Boottime) -> Option<f64> {
+        self.series(key)?.value_at(self.offset.theirs(at))
+    }
+
+    /// For how long before `at` on our clock a gauge has been above zero, as far back as is known.
+    pub fn nonzero_for(&self, key: &SeriesKey, at: Boottime) -> Option<Duration> {
+        let micros = self.series(key)?.nonzero_for(self.offset.theirs(at))?;
+        Some(Duration::from_micros(u64::try_from(micros).unwrap_or(0)))
     }
 
     /// When the newest batch was taken on the node, on our clock.

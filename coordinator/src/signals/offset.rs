@@ -21,7 +21,11 @@ impl Offset {
     /// Begins with one frame, sampled at `sampled` microseconds of the node's boottime.
     pub(super) fn new(received: Boottime, sampled: i64) -> Self {
         let first = received.as_micros().saturating_sub(sampled);
-        Self { began: received, current: first, former: first }
+        Self {
+            began: received,
+            current: first,
+            former: first,
+        }
     }
 
     /// Takes in another frame.
@@ -61,7 +65,11 @@ mod tests {
         let mut offset = Offset::new(second(100), 40_000_000 - 5_000);
         assert_eq!(offset.theirs(second(100)), 39_995_000);
         offset.observe(second(101), 41_000_000);
-        assert_eq!(offset.theirs(second(102)), 42_000_000, "the second frame came faster");
+        assert_eq!(
+            offset.theirs(second(102)),
+            42_000_000,
+            "the second frame came faster"
+        );
         assert_eq!(offset.ours(42_000_000), second(102));
         // From here on the node's clock runs behind by one second.
         for s in 102..300 {

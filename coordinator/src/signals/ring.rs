@@ -23,7 +23,11 @@ pub(super) enum Retention {
 
 const SECOND: i64 = 1_000_000;
 /// Up to the first age, points closer than the second are merged; beyond the last they go.
-const STEPS: [(i64, i64); 3] = [(20 * SECOND, 0), (120 * SECOND, SECOND), (600 * SECOND, 5 * SECOND)];
+const STEPS: [(i64, i64); 3] = [
+    (20 * SECOND, 0),
+    (120 * SECOND, SECOND),
+    (600 * SECOND, 5 * SECOND),
+];
 const RECENT: usize = 4;
 /// Whatever the rate of the agent, no series holds more.
 const CAPACITY: usize = 1_024;
@@ -71,8 +75,17 @@ impl Ring {
     /// Puts history in front: points older than all that are here, oldest first.
     pub(super) fn prepend(&mut self, history: &[Point]) {
         let first = self.points.front().map_or(i64::MAX, |point| point.at);
-        for point in history.iter().rev().filter(|point| point.at < first).take(CAPACITY) {
-            if self.points.front().is_none_or(|next| point.at < next.at && point.total <= next.total) {
+        for point in history
+            .iter()
+            .rev()
+            .filter(|point| point.at < first)
+            .take(CAPACITY)
+        {
+            if self
+                .points
+                .front()
+                .is_none_or(|next| point.at < next.at && point.total <= next.total)
+            {
                 self.points.push_front(*point);
             }
         }
@@ -92,7 +105,10 @@ impl Ring {
                 kept.push_front(*point);
                 break;
             }
-            let spacing = STEPS.iter().find(|(limit, _)| age <= *limit).map_or(0, |(_, spacing)| *spacing);
+            let spacing = STEPS
+                .iter()
+                .find(|(limit, _)| age <= *limit)
+                .map_or(0, |(_, spacing)| *spacing);
             if former.saturating_sub(point.at) >= spacing {
                 kept.push_front(*point);
                 former = point.at;
@@ -109,16 +125,38 @@ impl Ring {
     pub(super) fn total_at(&self, at: i64) -> Option<f64> {
         let after = self.points.partition_point(|point| point.at <= at);
         let before = self.points.get(after.checked_sub(1)?)?;
-        let Some(next) = self.points.get(after) else { return Some(before.total) };
+        let Some(next) = self.points.get(after) else {
+            return Some(before.total);
+        };
         let share = (at - before.at) as f64 / (next.at - before.at) as f64;
         Some(before.total + (next.total - before.total) * share)
+    }
+
+    /// Since when the total has been rising without a pause, seen from `at`.
+    pub(super) fn rising_since(&self, at: i64) -> Option<i64> {
+        let upto = self.points.partition_point(|point| point.at <= at);
+        let mut since = self.points.get(upto.checked_sub(1)?)?;
+        for point in self.points.range(..upto - 1).rev() {
+            if since.total <= point.total {
+                break;
+            }
+            since = point;
+        }
+        Some(since.at)
     }
 
     /// The rate of growth just after `at`, per microsecond; 0 after the last point.
     pub(super) fn slope_after(&self, at: i64) -> f64 {
         let after = self.points.partition_point(|point| point.at <= at);
-        match (after.checked_sub(1).and_then(|before| self.points.get(before)), self.points.get(after)) {
-            (Some(before), Some(next)) => (next.total - before.total) / (next.at - before.at) as f64,
+        match (
+            after
+                .checked_sub(1)
+                .and_then(|before| self.points.get(before)),
+            self.points.get(after),
+        ) {
+            (Some(before), Some(next)) => {
+                (next.total - before.total) / (next.at - before.at) as f64
+            }
             _ => 0.0,
         }
     }
@@ -129,7 +167,10 @@ mod tests {
     use super::*;
 
     fn point(ms: i64, total: f64) -> Point {
-        Point { at: ms * 1_000, total }
+        Point {
+            at: ms * 1_000,
+            total,
+        }
     }
 
     #[test]
@@ -166,7 +207,10 @@ mod tests {
         for second in 3_600..3_700 {
             ring.push(point(second * 1_000, second as f64), Retention::Windows);
         }
-        assert_eq!(ring.total_at(3_400_000_000).map(|total| total > 5.0), Some(true));
+        assert_eq!(
+            ring.total_at(3_400_000_000).map(|total| total > 5.0),
+            Some(true)
+        );
     }
 
     #[test]

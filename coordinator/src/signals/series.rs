@@ -84,13 +84,31 @@ impl Series {
 
     /// Takes a reading of a counter. `unchanged`: so long before `at` it was last read with the
     /// former value.
-    pub(super) fn counter(&mut self, at: i64, value: u64, unchanged: i64, retention: Retention) -> Outcome {
+    pub(super) fn counter(
+        &mut self,
+        at: i64,
+        value: u64,
+        unchanged: i64,
+        retention: Retention,
+    ) -> Outcome {
         if unchanged > 0
             && let Some(last) = self.ring.last()
         {
-            self.ring.push(Point { at: at - unchanged, total: last.total }, retention);
+            self.ring.push(
+                Point {
+                    at: at - unchanged,
+                    total: last.total,
+                },
+                retention,
+            );
         }
-        let outcome = self.take(Point { at, total: value as f64 }, retention);
+        let outcome = self.take(
+            Point {
+                at,
+                total: value as f64,
+            },
+            retention,
+        );
         if matches!(outcome, Outcome::Stored | Outcome::Restarted) {
             self.last = value;
         }
@@ -98,11 +116,24 @@ impl Series {
     }
 
     /// Takes a reading of a gauge.
-    pub(super) fn gauge(&mut self, at: i64, integral: f64, last: u64, peak: u64, retention: Retention) -> Outcome {
+    pub(super) fn gauge(
+        &mut self,
+        at: i64,
+        integral: f64,
+        last: u64,
+        peak: u64,
+        retention: Retention,
+    ) -> Outcome {
         if !integral.is_finite() {
             return Outcome::Backwards;
         }
-        let outcome = self.take(Point { at, total: integral }, retention);
+        let outcome = self.take(
+            Point {
+                at,
+                total: integral,
+            },
+            retention,
+        );
         if matches!(outcome, Outcome::Stored | Outcome::Restarted) {
             self.last = last;
             self.peak = peak.max(last);
@@ -184,8 +215,35 @@ impl Series {
             Form::Counter => 0.0,
             Form::Gauge => self.last as f64,
         };
-        let leaving = if start >= last.at { entering } else { self.ring.slope_after(start) * 1e6 };
-        Some(Span { per_second: per_second.max(0.0), end, drift: (entering - leaving) / seconds })
+        let leaving = if start >= last.at {
+            entering
+        } else {
+            self.ring.slope_after(start) * 1e6
+        };
+        Some(Span {
+            per_second: per_second.max(0.0),
+            end,
+            drift: (entering - leaving) / seconds,
+        })
+    }
+
+    /// A gauge's value just after `at`; `None` before the first point.
+    pub(super) fn value_at(&self, at: i64) -> Option<f64> {
+        let last = self.ring.last()?;
+        if at >= last.at {
+            return Some(self.last as f64);
+        }
+        self.ring
+            .total_at(at)
+            .map(|_| self.ring.slope_after(at) * 1e6)
+    }
+
+    /// For how long before `at` a gauge has been above zero, microseconds; as far back as is known.
+    pub(super) fn nonzero_for(&self, at: i64) -> Option<i64> {
+        if self.value_at(at)? <= 0.0 {
+            return Some(0);
+        }
+        Some(at - self.ring.rising_since(at).unwrap_or(at))
     }
 
     /// Growth of the total between two instants of the node's clock; `None` unless covered.
@@ -208,8 +266,14 @@ mod tests {
         for second in 0..=10 {
             cpu.counter(second * S, second as u64 * 500_000, 0, Retention::Windows);
         }
-        let span = cpu.window(WINDOW, 10 * S + 900_000, 10 * S + 950_000).unwrap();
-        assert_eq!((span.per_second, span.end), (500_000.0, 10 * S), "the batch is ahead of the reading");
+        let span = cpu
+            .window(WINDOW, 10 * S + 900_000, 10 * S + 950_000)
+            .unwrap();
+        assert_eq!(
+            (span.per_second, span.end),
+            (500_000.0, 10 * S),
+            "the batch is ahead of the reading"
+        );
         let span = cpu.window(WINDOW, 12 * S, 12 * S).unwrap();
         assert_eq!((span.per_second, span.end), (250_000.0, 11 * S));
         assert_eq!(span.drift, -250_000.0);
@@ -221,7 +285,10 @@ mod tests {
         cpu.counter(0, 0, 0, Retention::Windows);
         cpu.counter(10 * S, 1_000_000, S, Retention::Windows);
         let span = cpu.window(WINDOW, 10 * S, 10 * S).unwrap();
-        assert_eq!(span.per_second, 500_000.0, "all of the growth fell into the last second");
+        assert_eq!(
+            span.per_second, 500_000.0,
+            "all of the growth fell into the last second"
+        );
     }
 
     #[test]
@@ -229,12 +296,27 @@ mod tests {
         let mut backlog = Series::new(Form::Gauge, 100_000, true);
         backlog.gauge(0, 0.0, 0, 0, Retention::Windows);
         backlog.gauge(10 * S, 0.0, 8, 8, Retention::Windows);
-        let span = backlog.window(WINDOW, 10 * S + 100_000, 10 * S + 500_000).unwrap();
+        let span = backlog
+            .window(WINDOW, 10 * S + 100_000, 10 * S + 500_000)
+            .unwrap();
         assert_eq!(span.per_second, 2.0);
         assert_eq!(span.drift, 4.0, "8 enter, 0 leave, over 2 s");
         let span = backlog.window(WINDOW, 12 * S, 13 * S).unwrap();
         assert_eq!((span.per_second, span.drift), (8.0, 0.0));
         assert_eq!(backlog.last(), Some(8));
+    }
+
+    #[test]
+    fn the_age_of_a_backlog_goes_back_to_when_it_was_last_empty() {
+        let mut backlog = Series::new(Form::Gauge, 100_000, true);
+        backlog.gauge(0, 0.0, 3, 3, Retention::Windows);
+        backlog.gauge(S, 3.0, 0, 0, Retention::Windows);
+        backlog.gauge(4 * S, 3.0, 2, 2, Retention::Windows);
+        backlog.gauge(5 * S, 5.0, 9, 9, Retention::Windows);
+        assert_eq!(backlog.nonzero_for(7 * S), Some(3 * S));
+        assert_eq!(backlog.nonzero_for(2 * S), Some(0));
+        assert_eq!(backlog.value_at(4 * S + 1), Some(2.0));
+        assert_eq!(backlog.value_at(8 * S), Some(9.0));
     }
 
     #[test]
@@ -250,12 +332,29 @@ mod tests {
     fn a_step_back_is_left_out_until_it_proves_a_restart() {
         let mut cpu = Series::new(Form::Counter, S, false);
         cpu.counter(S, 900, 0, Retention::Windows);
-        assert_eq!(cpu.counter(2 * S, 100, 0, Retention::Windows), Outcome::Backwards);
-        assert_eq!(cpu.counter(3 * S, 950, 0, Retention::Windows), Outcome::Stored);
-        for (second, outcome) in [(4, Outcome::Backwards), (5, Outcome::Backwards), (6, Outcome::Restarted)] {
-            assert_eq!(cpu.counter(second * S, second as u64, 0, Retention::Windows), outcome);
+        assert_eq!(
+            cpu.counter(2 * S, 100, 0, Retention::Windows),
+            Outcome::Backwards
+        );
+        assert_eq!(
+            cpu.counter(3 * S, 950, 0, Retention::Windows),
+            Outcome::Stored
+        );
+        for (second, outcome) in [
+            (4, Outcome::Backwards),
+            (5, Outcome::Backwards),
+            (6, Outcome::Restarted),
+        ] {
+            assert_eq!(
+                cpu.counter(second * S, second as u64, 0, Retention::Windows),
+                outcome
+            );
         }
-        assert_eq!(cpu.window(WINDOW, 6 * S, 6 * S), None, "nothing is known from before the restart");
+        assert_eq!(
+            cpu.window(WINDOW, 6 * S, 6 * S),
+            None,
+            "nothing is known from before the restart"
+        );
         assert_eq!(cpu.counter(6 * S, 7, 0, Retention::Windows), Outcome::Stale);
     }
 
@@ -264,7 +363,10 @@ mod tests {
         let mut cpu = Series::new(Form::Counter, S, false);
         cpu.counter(10 * S, 1_000, 0, Retention::Windows);
         cpu.history(&[(7 * S, 400.0), (8 * S, 600.0)], 600);
-        assert_eq!(cpu.window(WINDOW, 10 * S, 10 * S).unwrap().per_second, 200.0);
+        assert_eq!(
+            cpu.window(WINDOW, 10 * S, 10 * S).unwrap().per_second,
+            200.0
+        );
         assert_eq!(cpu.last(), Some(1_000));
     }
 }

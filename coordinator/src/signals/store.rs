@@ -147,9 +147,16 @@ impl SignalStore {
             }
             None => {
                 if nodes.len() >= self.limits.nodes {
-                    return Err(SignalError::TooManyNodes { limit: self.limits.nodes });
+                    return Err(SignalError::TooManyNodes {
+                        limit: self.limits.nodes,
+                    });
                 }
-                let state = Arc::new(Mutex::new(NodeState::new(boot, agent_start_ns, connection, now)));
+                let state = Arc::new(Mutex::new(NodeState::new(
+                    boot,
+                    agent_start_ns,
+                    connection,
+                    now,
+                )));
                 nodes.insert(node, state.clone());
                 state
             }
@@ -159,8 +166,18 @@ impl SignalStore {
 
     /// Reads from one node: `read` sees all of its series at one moment. `None` when the node is
     /// unknown or its stream is stale. `read` must be short: it holds the node's lock.
-    pub fn read<T>(&self, node: &NodeName, now: Boottime, read: impl FnOnce(&NodeView<'_>) -> T) -> Option<T> {
-        let state = self.nodes.read().unwrap_or_else(PoisonError::into_inner).get(node)?.clone();
+    pub fn read<T>(
+        &self,
+        node: &NodeName,
+        now: Boottime,
+        read: impl FnOnce(&NodeView<'_>) -> T,
+    ) -> Option<T> {
+        let state = self
+            .nodes
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(node)?
+            .clone();
         let state = lock(&state);
         NodeView::new(&state, now, self.limits.stale_after).map(|view| read(&view))
     }
@@ -184,8 +201,13 @@ impl SignalStore {
 
     /// What the store holds and has counted.
     pub fn figures(&self, now: Boottime) -> SignalFigures {
-        let nodes: Vec<_> =
-            self.nodes.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let nodes: Vec<_> = self
+            .nodes
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .cloned()
+            .collect();
         let mut figures = SignalFigures {
             nodes: nodes.len(),
             taken: self.counts.points.load(Ordering::Relaxed),
@@ -199,7 +221,8 @@ impl SignalStore {
             let state = lock(&state);
             figures.series += state.len();
             figures.points += state.points();
-            figures.fresh_nodes += usize::from(now.since(state.received) <= self.limits.stale_after);
+            figures.fresh_nodes +=
+                usize::from(now.since(state.received) <= self.limits.stale_after);
         }
         figures
     }

@@ -35,7 +35,9 @@ fn feed(stream: &mut StreamWriter, from: u64, to: u64, value: u64) {
         let closed = NodeTime::from_nanos(second * SECOND);
         let mut batch = stream.batch().unwrap();
         if second == from {
-            batch.define(7, backlog(), Duration::from_millis(100), true).unwrap();
+            batch
+                .define(7, backlog(), Duration::from_millis(100), true)
+                .unwrap();
         }
         batch.gauge(7, closed, (second * value) as f64, value, value);
         batch.heartbeat(closed, at(second as i64 + 1_000));
@@ -43,7 +45,11 @@ fn feed(stream: &mut StreamWriter, from: u64, to: u64, value: u64) {
 }
 
 fn mean(store: &SignalStore, now: Boottime) -> Option<f64> {
-    store.read(&node(), now, |view| view.window(&backlog(), WINDOW).map(|reading| reading.value)).flatten()
+    store
+        .read(&node(), now, |view| {
+            view.window(&backlog(), WINDOW).map(|reading| reading.value)
+        })
+        .flatten()
 }
 
 #[test]
@@ -52,9 +58,20 @@ fn a_window_is_read_on_our_clock_and_a_silent_node_is_absent() {
     let mut stream = store.connect(node(), boot("b"), 1, at(1_000)).unwrap();
     feed(&mut stream, 0, 10, 4);
     assert_eq!(mean(&store, at(1_010)), Some(4.0));
-    assert_eq!(mean(&store, at(1_013)), Some(4.0), "an unchanged gauge holds its value");
-    assert_eq!(mean(&store, at(1_014)), None, "three heartbeats were missed");
-    assert_eq!(store.read(&NodeName::new("n2").unwrap(), at(1_010), |_| ()), None);
+    assert_eq!(
+        mean(&store, at(1_013)),
+        Some(4.0),
+        "an unchanged gauge holds its value"
+    );
+    assert_eq!(
+        mean(&store, at(1_014)),
+        None,
+        "three heartbeats were missed"
+    );
+    assert_eq!(
+        store.read(&NodeName::new("n2").unwrap(), at(1_010), |_| ()),
+        None
+    );
 }
 
 #[test]
@@ -67,9 +84,18 @@ fn only_what_a_target_lives_on_makes_it_dirty() {
     assert!(store.dirty().take().is_empty());
     store.watch(&pod(), &target, SignalSet::of(&Signal::AcceptBacklog(0)));
     feed(&mut stream, 4, 5, 4);
-    assert_eq!(store.dirty().take().into_iter().collect::<Vec<_>>(), [target.clone()]);
-    stream.batch().unwrap().heartbeat(NodeTime::from_nanos(6 * SECOND), at(1_006));
-    assert!(store.dirty().take().is_empty(), "a heartbeat alone is no news");
+    assert_eq!(
+        store.dirty().take().into_iter().collect::<Vec<_>>(),
+        [target.clone()]
+    );
+    stream
+        .batch()
+        .unwrap()
+        .heartbeat(NodeTime::from_nanos(6 * SECOND), at(1_006));
+    assert!(
+        store.dirty().take().is_empty(),
+        "a heartbeat alone is no news"
+    );
     stream.batch().unwrap().gone(7);
     assert_eq!(store.dirty().take().len(), 1, "that a series went is news");
     assert_eq!(mean(&store, at(1_006)), None);
@@ -89,13 +115,23 @@ fn another_boot_begins_anew() {
 #[test]
 fn what_the_kernel_counts_goes_on_over_a_restart_of_the_agent() {
     let store = SignalStore::new(SignalLimits::default());
-    let cpu = SeriesKey::container(&pod(), &ContainerId::new("containerd://c1"), Signal::CpuUsage);
+    let cpu = SeriesKey::container(
+        &pod(),
+        &ContainerId::new("containerd://c1"),
+        Signal::CpuUsage,
+    );
     let mut define = |connection: u64, second: u64| {
-        let mut stream = store.connect(node(), boot("b"), connection, at(second as i64)).unwrap();
+        let mut stream = store
+            .connect(node(), boot("b"), connection, at(second as i64))
+            .unwrap();
         let mut batch = stream.batch().unwrap();
         let closed = NodeTime::from_nanos(second * SECOND);
-        batch.define(1, cpu.clone(), Duration::from_secs(1), false).unwrap();
-        batch.define(2, backlog(), Duration::from_millis(100), true).unwrap();
+        batch
+            .define(1, cpu.clone(), Duration::from_secs(1), false)
+            .unwrap();
+        batch
+            .define(2, backlog(), Duration::from_millis(100), true)
+            .unwrap();
         batch.counter(1, closed, second * 1_000, 0);
         batch.gauge(2, closed, 0.0, 0, 0);
         batch.heartbeat(closed, at(second as i64));
@@ -103,21 +139,38 @@ fn what_the_kernel_counts_goes_on_over_a_restart_of_the_agent() {
     define(1, 10);
     define(2, 12);
     let read = |key: &SeriesKey| {
-        store.read(&node(), at(12), |view| view.window(key, WINDOW).map(|reading| reading.value)).flatten()
+        store
+            .read(&node(), at(12), |view| {
+                view.window(key, WINDOW).map(|reading| reading.value)
+            })
+            .flatten()
     };
     assert_eq!(read(&cpu), Some(1_000.0));
-    assert_eq!(read(&backlog()), None, "the agent's own integral began anew");
+    assert_eq!(
+        read(&backlog()),
+        None,
+        "the agent's own integral began anew"
+    );
 }
 
 #[test]
 fn a_new_leader_is_warm_after_the_replay() {
     let store = SignalStore::new(SignalLimits::default());
-    store.watch(&pod(), &TargetKey::new("ns", "t"), SignalSet::of(&Signal::AcceptBacklog(0)));
+    store.watch(
+        &pod(),
+        &TargetKey::new("ns", "t"),
+        SignalSet::of(&Signal::AcceptBacklog(0)),
+    );
     let mut stream = store.connect(node(), boot("b"), 1, at(1_000)).unwrap();
     let mut batch = stream.batch().unwrap();
-    batch.define(7, backlog(), Duration::from_millis(100), true).unwrap();
+    batch
+        .define(7, backlog(), Duration::from_millis(100), true)
+        .unwrap();
     let points: Vec<_> = (0..=20u64)
-        .map(|n| ReplayPoint { at: NodeTime::from_nanos(n * SECOND), total: 3.0 * n as f64 })
+        .map(|n| ReplayPoint {
+            at: NodeTime::from_nanos(n * SECOND),
+            total: 3.0 * n as f64,
+        })
         .collect();
     batch.replay(7, &points, 3);
     batch.heartbeat(NodeTime::from_nanos(20 * SECOND), at(1_020));
@@ -132,22 +185,43 @@ fn series_that_a_new_stream_does_not_name_are_dropped() {
     let mut stream = store.connect(node(), boot("b"), 1, at(1_000)).unwrap();
     feed(&mut stream, 0, 10, 4);
     let mut again = store.connect(node(), boot("b"), 1, at(1_011)).unwrap();
-    again.batch().unwrap().heartbeat(NodeTime::from_nanos(11 * SECOND), at(1_011));
-    assert_eq!(mean(&store, at(1_011)), None, "not named, not known to be read");
+    again
+        .batch()
+        .unwrap()
+        .heartbeat(NodeTime::from_nanos(11 * SECOND), at(1_011));
+    assert_eq!(
+        mean(&store, at(1_011)),
+        None,
+        "not named, not known to be read"
+    );
     assert_eq!(store.figures(at(1_011)).series, 1);
-    again.batch().unwrap().heartbeat(NodeTime::from_nanos(30 * SECOND), at(1_030));
+    again
+        .batch()
+        .unwrap()
+        .heartbeat(NodeTime::from_nanos(30 * SECOND), at(1_030));
     assert_eq!(store.figures(at(1_030)).series, 0);
 }
 
 #[test]
 fn limits_are_kept_and_faults_counted() {
-    let limits = SignalLimits { nodes: 1, series_per_node: 1, ..SignalLimits::default() };
+    let limits = SignalLimits {
+        nodes: 1,
+        series_per_node: 1,
+        ..SignalLimits::default()
+    };
     let store = SignalStore::new(limits);
     let mut stream = store.connect(node(), boot("b"), 1, at(0)).unwrap();
     let refused = store.connect(NodeName::new("n2").unwrap(), boot("b"), 1, at(0));
     assert_eq!(refused.err(), Some(SignalError::TooManyNodes { limit: 1 }));
     let mut batch = stream.batch().unwrap();
-    batch.define(1, SeriesKey::pod(&pod(), Signal::PassiveOpens), WINDOW, false).unwrap();
+    batch
+        .define(
+            1,
+            SeriesKey::pod(&pod(), Signal::PassiveOpens),
+            WINDOW,
+            false,
+        )
+        .unwrap();
     let second = batch.define(2, backlog(), WINDOW, false);
     assert_eq!(second, Err(SignalError::TooManySeries { limit: 1 }));
     batch.counter(1, NodeTime::from_nanos(SECOND), 10, 0);
@@ -157,7 +231,10 @@ fn limits_are_kept_and_faults_counted() {
     batch.heartbeat(NodeTime::from_nanos(2 * SECOND), at(2));
     drop(batch);
     let figures = store.figures(at(2));
-    assert_eq!((figures.taken, figures.backwards, figures.unknown), (1, 1, 2));
+    assert_eq!(
+        (figures.taken, figures.backwards, figures.unknown),
+        (1, 1, 2)
+    );
     store.sweep(at(2_000));
     assert_eq!(store.figures(at(2_000)).nodes, 0);
 }

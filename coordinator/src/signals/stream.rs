@@ -27,7 +27,10 @@ impl NodeTime {
     /// So long before this instant.
     #[must_use]
     pub fn before(self, micros: u64) -> Self {
-        Self(self.0.saturating_sub(i64::try_from(micros).unwrap_or(i64::MAX)))
+        Self(
+            self.0
+                .saturating_sub(i64::try_from(micros).unwrap_or(i64::MAX)),
+        )
     }
 }
 
@@ -50,8 +53,17 @@ pub struct StreamWriter {
 }
 
 impl StreamWriter {
-    pub(super) fn new(store: Arc<SignalStore>, node: Arc<Mutex<NodeState>>, connection: u64) -> Self {
-        Self { store, node, connection, ids: HashMap::new() }
+    pub(super) fn new(
+        store: Arc<SignalStore>,
+        node: Arc<Mutex<NodeState>>,
+        connection: u64,
+    ) -> Self {
+        Self {
+            store,
+            node,
+            connection,
+            ids: HashMap::new(),
+        }
     }
 
     /// Begins to take in one message. The batch ends, and targets hear of it, when it is dropped.
@@ -64,7 +76,12 @@ impl StreamWriter {
         if state.connection != self.connection {
             return Err(SignalError::Superseded);
         }
-        Ok(Batch { store: &self.store, ids: &mut self.ids, state, touched: Vec::new() })
+        Ok(Batch {
+            store: &self.store,
+            ids: &mut self.ids,
+            state,
+            touched: Vec::new(),
+        })
     }
 }
 
@@ -101,7 +118,9 @@ impl Batch<'_> {
 
     /// The series can no longer be read: it is absent from here on.
     pub fn gone(&mut self, id: u32) {
-        let Some(slot) = self.ids.remove(&id) else { return };
+        let Some(slot) = self.ids.remove(&id) else {
+            return;
+        };
         if let Some(key) = self.state.remove(slot) {
             self.touch(&key);
         }
@@ -116,7 +135,11 @@ impl Batch<'_> {
         }
     }
 
-    fn take(&mut self, id: u32, read: impl FnOnce(&mut super::series::Series, Retention) -> Option<Outcome>) {
+    fn take(
+        &mut self,
+        id: u32,
+        read: impl FnOnce(&mut super::series::Series, Retention) -> Option<Outcome>,
+    ) {
         let counts = &self.store.counts;
         let entry = self.ids.get(&id).and_then(|slot| self.state.entry(*slot));
         let Some(entry) = entry else {
@@ -131,7 +154,11 @@ impl Batch<'_> {
                 .get(pod)
                 .is_some_and(|watch| watch.iter().any(|(_, signals)| signals.intersects(set)))
         });
-        let retention = if watched { Retention::Windows } else { Retention::Recent };
+        let retention = if watched {
+            Retention::Windows
+        } else {
+            Retention::Recent
+        };
         let Some(outcome) = read(&mut entry.series, retention) else {
             counts.unknown.fetch_add(1, Ordering::Relaxed);
             return;
@@ -164,13 +191,17 @@ impl Batch<'_> {
     /// reading.
     pub fn gauge(&mut self, id: u32, at: NodeTime, integral: f64, last: u64, peak: u64) {
         self.take(id, |series, retention| {
-            (series.form() == Form::Gauge).then(|| series.gauge(at.0, integral, last, peak, retention))
+            (series.form() == Form::Gauge)
+                .then(|| series.gauge(at.0, integral, last, peak, retention))
         });
     }
 
     /// Recent history of a series, oldest point first; `last` is the value at the last of them.
     pub fn replay(&mut self, id: u32, points: &[ReplayPoint], last: u64) {
-        let points: Vec<(i64, f64)> = points.iter().map(|point| (point.at.0, point.total)).collect();
+        let points: Vec<(i64, f64)> = points
+            .iter()
+            .map(|point| (point.at.0, point.total))
+            .collect();
         self.take(id, |series, _| {
             series.history(&points, last);
             Some(Outcome::Stored)

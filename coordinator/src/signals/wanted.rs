@@ -10,8 +10,10 @@ use tokio::sync::watch;
 /// What to read of a pod.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Wanted {
-    /// CPU, throttling and memory of each container, and the pod's pressure.
+    /// CPU and throttling of each container, and the pod's pressure.
     Resources,
+    /// Memory of each container.
+    Memory,
     /// Backlog, limit and drops of the listeners of a TCP port.
     AcceptQueue {
         /// The port the container listens on.

@@ -120,17 +120,27 @@ mod tests {
             Signal::NodeMemoryWorkingSet,
             Signal::NodeLoad,
         ];
-        for resource in [PressureResource::Cpu, PressureResource::Memory, PressureResource::Io] {
+        for resource in [
+            PressureResource::Cpu,
+            PressureResource::Memory,
+            PressureResource::Io,
+        ] {
             for kind in [PressureKind::Some, PressureKind::Full] {
                 all.push(Signal::Pressure(resource, kind));
             }
         }
         for (at, signal) in all.iter().enumerate() {
             for other in &all[at + 1..] {
-                assert!(!SignalSet::of(signal).intersects(SignalSet::of(other)), "{signal:?} {other:?}");
+                assert!(
+                    !SignalSet::of(signal).intersects(SignalSet::of(other)),
+                    "{signal:?} {other:?}"
+                );
             }
         }
-        assert_eq!(SignalSet::of(&Signal::AcceptLimit(80)), SignalSet::of(&Signal::AcceptLimit(81)));
+        assert_eq!(
+            SignalSet::of(&Signal::AcceptLimit(80)),
+            SignalSet::of(&Signal::AcceptLimit(81))
+        );
     }
 
     #[test]

@@ -1,0 +1,269 @@
+//! What became of writes, and what is done about rivals, leftovers and deletion.
+
+use std::time::Duration;
+
+use kube::ResourceExt;
+use neap_engine::EventKind;
+
+use super::decider::{Decider, Done, WriteDone};
+use super::target::{ScaleView, Target};
+use super::tick::report;
+use crate::clock::Boottime;
+use crate::keys::TargetKey;
+use crate::publish::{EventNote, EventSeverity, Verdict};
+use crate::scaler::ScaleError;
+use crate::world::Owner;
+
+/// Clearing the way (an old HPA, a finalizer) is tried again after this time.
+const CLEAR_AGAIN: Duration = Duration::from_secs(5);
+/// A restoring write is given up after this time.
+const RESTORE_WITHIN: Duration = Duration::from_secs(5);
+
+impl Decider {
+    pub(super) fn on_written(&mut self, done: WriteDone) {
+        let now = self.parts.clock.boottime();
+        self.parts.metrics.written(&done.result, done.took);
+        let Some(leading) = self.leading else {
+            // A new leader reads the scale itself.
+            if let Some(target) = self.targets.get_mut(&done.key) {
+                target.pace = Default::default();
+            }
+            return;
+        };
+        let Some(target) = self.targets.get_mut(&done.key) else {
+            return;
+        };
+        match done.result {
+            Ok(written) => {
+                target.pace.done(now);
+                target.contest.wrote(written.replicas);
+                if let Some(scale) = &mut target.scale {
+                    scale.replicas = written.replicas;
+                    scale.resource_version = written.resource_version.as_str().into();
+                }
+                for event in &done.evaluation.events {
+                    let note = note(target, &done.uid, event);
+                    self.parts.desk.event(note);
+                }
+                self.note_unsaved(&done.key, leading.time.at(now));
+                self.touch(&done.key);
+            }
+            Err(error) => {
+                let refused = done.evaluation.refuse(&error.to_string());
+                target.state = refused.state;
+                if let (Some(fresh), Some(scale)) = (done.fresh, &mut target.scale) {
+                    *scale = ScaleView {
+                        replicas: fresh.replicas,
+                        status_replicas: fresh.status_replicas,
+                        resource_version: fresh.resource_version.as_str().into(),
+                    };
+                }
+                let again = match &error {
+                    ScaleError::Conflict => {
+                        tracing::debug!(target = %done.key, "the target changed before the write; deciding again");
+                        target.pace.conflict(now);
+                        now
+                    }
+                    ScaleError::Throttled { retry_after } => {
+                        self.writes_from = self.writes_from.max(now + *retry_after);
+                        target.pace.failed(now, Some(*retry_after))
+                    }
+                    _ => {
+                        tracing::warn!(target = %done.key, %error, "the target could not be scaled");
+                        target.pace.failed(now, None)
+                    }
+                };
+                if !matches!(error, ScaleError::Conflict) {
+                    for event in &refused.events {
+                        let note = note(target, &done.uid, event);
+                        self.parts.desk.event(note);
+                    }
+                    let verdict = Verdict::Evaluated {
+                        evaluation: done.evaluation.clone(),
+                        conditions: refused.conditions,
+                        contested: None,
+                        without_agent: 0,
+                    };
+                    self.parts
+                        .desk
+                        .report(report(target, verdict, &leading, now));
+                }
+                self.unsaved.insert(done.key.clone());
+                self.due.no_later_than(&done.key, again);
+            }
+        }
+    }
+
+    /// Asks who keeps resetting the replicas.
+    pub(super) fn ask_for_rival(&mut self, key: &TargetKey) {
+        if self.leading.is_none() {
+            return;
+        }
+        let Some(target) = self.targets.get(key) else {
+            return;
+        };
+        let (scaler, done) = (self.parts.scaler.clone(), self.done.clone());
+        let (reference, key) = (target.reference.clone(), key.clone());
+        self.tasks.spawn(async move {
+            let manager = scaler.last_writer(&reference).await;
+            let _ = done.send(Done::Rival { key, manager }).await;
+        });
+    }
+
+    pub(super) fn on_rival(&mut self, key: &TargetKey, manager: Option<String>) {
+        let now = self.parts.clock.boottime();
+        let Some(target) = self.targets.get_mut(key) else {
+            return;
+        };
+        let name = manager.unwrap_or_else(|| "an unnamed field manager".to_owned());
+        let note = EventNote {
+            regarding: key.clone(),
+            uid: target.object.uid().unwrap_or_default(),
+            severity: EventSeverity::Warning,
+            reason: "TargetContested".to_owned(),
+            note: format!(
+                "spec.replicas of {} was reset three times within ten minutes by {name}; it is written at most once per 15 s until that ends. Remove replicas from what {name} applies",
+                target.reference
+            ),
+        };
+        tracing::warn!(target = %key, manager = %name, "someone else keeps resetting the replicas");
+        target.contest.manager = Some(name);
+        let ends = target.contest.ends();
+        self.parts.desk.event(note);
+        self.touch(key);
+        // The condition ends with the contest.
+        if let Some(ends) = ends {
+            self.due.no_later_than(key, ends.max(now));
+        }
+    }
+
+    /// Deals with what has to go before the target can be decided on: a deletion, or the HPA that
+    /// KEDA left behind. Returns true when there is nothing to evaluate.
+    pub(super) fn clear_the_way(&mut self, key: &TargetKey, now: Boottime) -> bool {
+        let Some(target) = self.targets.get_mut(key) else {
+            return true;
+        };
+        let deleting = target.is_deleting();
+        if deleting && (!target.has_finalizer() || matches!(target.owner, Owner::Keda(_))) {
+            return true;
+        }
+        let hpa = match &target.owner {
+            Owner::NeapAfterRemoving(hpa) => Some(hpa.clone()),
+            _ => None,
+        };
+        if !deleting && hpa.is_none() {
+            return false;
+        }
+        if let Some(until) = target.clearing {
+            if until > now {
+                self.due.no_later_than(key, until);
+                return deleting;
+            }
+        }
+        let (desk, scaler, done) = (
+            self.parts.desk.clone(),
+            self.parts.scaler.clone(),
+            self.done.clone(),
+        );
+        let (key, reference) = (key.clone(), target.reference.clone());
+        target.clearing = Some(now + CLEAR_AGAIN);
+        self.due.no_later_than(&key, now + CLEAR_AGAIN);
+        if deleting {
+            let restore = target
+                .object
+                .spec
+                .restore_to_original_replica_count()
+                .then(|| target.state.original_replicas())
+                .flatten()
+                .filter(|_| target.owner.is_neap());
+            let Some(lease) = self.parts.consensus.lease() else {
+                return true;
+            };
+            let clock = self.parts.clock.clone();
+            self.tasks.spawn(async move {
+                let mut result = Ok(());
+                if let Some(replicas) = restore {
+                    let deadline = clock.boottime() + lease.remaining.min(RESTORE_WITHIN);
+                    result = match scaler.read(&reference).await {
+                        Ok(scale) if scale.replicas == replicas => Ok(()),
+                        Ok(scale) => scaler
+                            .write(
+                                &reference,
+                                replicas,
+                                &scale.resource_version,
+                                lease.leader(),
+                                deadline,
+                            )
+                            .await
+                            .map(|_| ()),
+                        Err(error) => Err(error),
+                    };
+                    // What is gone needs no restoring.
+                    if matches!(
+                        result,
+                        Err(ScaleError::NotFound | ScaleError::NoScaleSubresource { .. })
+                    ) {
+                        result = Ok(());
+                    }
+                }
+                let result = match result {
+                    Ok(()) => desk
+                        .publisher()
+                        .remove_finalizer(&key)
+                        .await
+                        .map_err(|error| error.to_string()),
+                    Err(error) => Err(error.to_string()),
+                };
+                let _ = done
+                    .send(Done::Cleared {
+                        key,
+                        what: "finalizer.keda.sh",
+                        result,
+                    })
+                    .await;
+            });
+            return true;
+        }
+        if let Some(hpa) = hpa {
+            self.tasks.spawn(async move {
+                let removed = desk.publisher().remove_hpa(&key.namespace, &hpa).await;
+                let result = removed.map_err(|error| error.to_string());
+                let _ = done
+                    .send(Done::Cleared {
+                        key,
+                        what: "the HPA that KEDA left behind",
+                        result,
+                    })
+                    .await;
+            });
+        }
+        false
+    }
+
+    pub(super) fn on_cleared(
+        &mut self,
+        key: &TargetKey,
+        what: &'static str,
+        result: Result<(), String>,
+    ) {
+        match result {
+            Ok(()) => tracing::info!(target = %key, what, "removed"),
+            Err(error) => {
+                tracing::warn!(target = %key, what, %error, "could not be removed; trying again")
+            }
+        }
+    }
+}
+
+fn note(target: &Target, uid: &str, event: &neap_engine::Event) -> EventNote {
+    EventNote {
+        regarding: target.key.clone(),
+        uid: uid.to_owned(),
+        severity: match event.kind {
+            EventKind::Normal => EventSeverity::Normal,
+            EventKind::Warning => EventSeverity::Warning,
+        },
+        reason: event.reason.to_string(),
+        note: event.message.clone(),
+    }
+}

@@ -1,0 +1,221 @@
+//! One target as the decider holds it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use kube::ResourceExt;
+use neap_api::ScaledObject;
+use neap_engine::{DecisionState, Evaluation};
+use neap_units::{NodeName, PodUid};
+
+use super::compile::{Compiled, Invalid};
+use super::gather::Polled;
+use super::node_local;
+use super::pods::PodView;
+use super::replicated::TargetRecord;
+use super::writes::{Contest, WritePace};
+use crate::clock::Boottime;
+use crate::keys::{TargetKey, TargetRef};
+use crate::poll::Resolved;
+use crate::signals::{SignalSet, WantedSignal};
+use crate::world::{Owner, PodShape, ScaledObjectEntry, Selector, TargetFacts, is_older_version};
+
+/// What is known of the spec.
+#[derive(Debug, Clone)]
+pub(super) enum SpecState {
+    /// It has not been compiled yet.
+    Pending,
+    /// It can be acted on.
+    Ready(Arc<Compiled>),
+    /// It cannot: nothing is scaled until it is mended.
+    Invalid(Invalid),
+}
+
+/// The scale as last seen or written, whichever is newer.
+#[derive(Debug, Clone)]
+pub(super) struct ScaleView {
+    pub(super) replicas: i32,
+    pub(super) status_replicas: i32,
+    pub(super) resource_version: Arc<str>,
+}
+
+/// One ScaledObject and all that deciding keeps about it.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub(super) key: TargetKey,
+    pub(super) object: Arc<ScaledObject>,
+    pub(super) reference: TargetRef,
+    pub(super) spec: SpecState,
+    /// Counts the compilations asked for: a result of an earlier one is dropped.
+    pub(super) run: u64,
+    pub(super) resolved: Vec<Resolved>,
+    pub(super) facts: Option<Arc<TargetFacts>>,
+    /// Why the target cannot be scaled.
+    pub(super) problem: Option<String>,
+    pub(super) scale: Option<ScaleView>,
+    pub(super) owner: Owner,
+    pub(super) pods: Vec<PodView>,
+    pub(super) pods_seen: bool,
+    /// What the spec was compiled against.
+    pub(super) shape: Option<Arc<PodShape>>,
+    pub(super) polled: Vec<Option<Polled>>,
+    pub(super) workloads: Vec<Option<Selector>>,
+    /// Pods whose signals are watched for this target, and which.
+    watched: HashMap<PodUid, SignalSet>,
+    pub(super) state: DecisionState,
+    /// What the log holds.
+    pub(super) committed: Option<TargetRecord>,
+    pub(super) evaluated: Option<Boottime>,
+    pub(super) last: Option<Arc<Evaluation>>,
+    pub(super) pace: WritePace,
+    pub(super) contest: Contest,
+    /// Removal of what stands in the way is on its way, or waits until then.
+    pub(super) clearing: Option<Boottime>,
+}
+
+impl Target {
+    pub(super) fn new(key: TargetKey, entry: ScaledObjectEntry) -> Self {
+        Self {
+            key,
+            object: entry.object,
+            reference: entry.target,
+            spec: SpecState::Pending,
+            run: 0,
+            resolved: Vec::new(),
+            facts: None,
+            problem: None,
+            scale: None,
+            owner: Owner::Neap,
+            pods: Vec::new(),
+            pods_seen: false,
+            shape: None,
+            polled: Vec::new(),
+            workloads: Vec::new(),
+            watched: HashMap::new(),
+            state: DecisionState::default(),
+            committed: None,
+            evaluated: None,
+            last: None,
+            pace: WritePace::default(),
+            contest: Contest::default(),
+            clearing: None,
+        }
+    }
+
+    pub(super) fn is_deleting(&self) -> bool {
+        self.object.metadata.deletion_timestamp.is_some()
+    }
+
+    pub(super) fn has_finalizer(&self) -> bool {
+        self.object
+            .finalizers()
+            .iter()
+            .any(|name| name == neap_api::keys::FINALIZER)
+    }
+
+    pub(super) fn compiled(&self) -> Option<&Arc<Compiled>> {
+        match &self.spec {
+            SpecState::Ready(compiled) => Some(compiled),
+            SpecState::Pending | SpecState::Invalid(_) => None,
+        }
+    }
+
+    /// Takes in what the world knows of the scale. Returns whether someone else changed the
+    /// replicas.
+    pub(super) fn see(&mut self, facts: Arc<TargetFacts>) -> bool {
+        let seen = ScaleView {
+            replicas: facts.replicas,
+            status_replicas: facts.status_replicas,
+            resource_version: facts.resource_version.clone(),
+        };
+        self.facts = Some(facts);
+        match &mut self.scale {
+            // The answer to a write may overtake the watch.
+            Some(known) if is_older_version(&seen.resource_version, &known.resource_version) => {
+                known.status_replicas = seen.status_replicas;
+                false
+            }
+            Some(known) => {
+                let changed = known.replicas != seen.replicas;
+                *known = seen;
+                changed
+            }
+            None => {
+                self.scale = Some(seen);
+                false
+            }
+        }
+    }
+
+    /// The pods whose signals this target lives on, under the UIDs of their cgroups, and on which.
+    /// Gives what changed since the last call: the empty set ends a watch.
+    pub(super) fn watches(&mut self) -> Vec<(PodUid, SignalSet)> {
+        let signals = self.compiled().map_or(SignalSet::EMPTY, |compiled| {
+            compiled
+                .triggers
+                .iter()
+                .fold(SignalSet::EMPTY, |all, trigger| {
+                    all | node_local::signals(&trigger.source)
+                })
+        });
+        let now: HashMap<PodUid, SignalSet> = if signals == SignalSet::EMPTY {
+            HashMap::new()
+        } else {
+            self.pods
+                .iter()
+                .filter(|pod| pod.facts.is_current())
+                .map(|pod| (pod.facts.cgroup_uid.clone(), signals))
+                .collect()
+        };
+        let mut changes: Vec<(PodUid, SignalSet)> = self
+            .watched
+            .keys()
+            .filter(|pod| !now.contains_key(*pod))
+            .map(|pod| (pod.clone(), SignalSet::EMPTY))
+            .collect();
+        changes.extend(
+            now.iter()
+                .filter(|(pod, signals)| self.watched.get(*pod) != Some(signals))
+                .map(|(pod, signals)| (pod.clone(), *signals)),
+        );
+        self.watched = now;
+        changes
+    }
+
+    /// What the agents have to read for this target, by node.
+    pub(super) fn wanted(&self) -> BTreeMap<NodeName, Vec<WantedSignal>> {
+        let mut wanted: BTreeMap<NodeName, Vec<WantedSignal>> = BTreeMap::new();
+        let Some(compiled) = self.compiled() else {
+            return wanted;
+        };
+        let what: Vec<_> = compiled
+            .triggers
+            .iter()
+            .flat_map(|trigger| node_local::wanted(&trigger.source))
+            .collect();
+        if what.is_empty() {
+            return wanted;
+        }
+        for pod in self.pods.iter().filter(|pod| pod.facts.is_current()) {
+            let Some(node) = &pod.facts.node else {
+                continue;
+            };
+            let signals = what.iter().map(|(what, every)| WantedSignal {
+                pod: pod.facts.cgroup_uid.clone(),
+                what: what.clone(),
+                every: *every,
+            });
+            wanted.entry(node.clone()).or_default().extend(signals);
+        }
+        wanted
+    }
+
+    /// The record that the log should hold.
+    pub(super) fn record(&self) -> Option<TargetRecord> {
+        let replicas = self.scale.as_ref()?.replicas;
+        Some(TargetRecord {
+            replicas,
+            state: self.state.encode(),
+        })
+    }
+}

@@ -1,0 +1,11 @@
+//! Polled event sources: who is asked, how often, with which credentials.
+//!
+//! Only the leader asks. Absent here: what an answer means.
+
+mod auth;
+mod poller;
+#[cfg(test)]
+mod poller_test;
+
+pub use auth::{AuthContext, AuthError, Resolved, refers_to_anything, resolve};
+pub use poller::{PollLimits, PollOutcome, PollSpec, Poller};

@@ -1,0 +1,213 @@
+//! The last decision about each target and the last changes, in memory, for people who ask why.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use neap_engine::Evaluation;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::clock::Clock;
+use crate::keys::TargetKey;
+
+/// Changes kept of one target.
+const CHANGES: usize = 50;
+/// Bytes kept of all changes, about; the oldest go first.
+const BYTES: usize = 32 << 20;
+
+/// One remembered decision.
+#[derive(Debug, Clone)]
+struct Decision {
+    wall: jiff::Timestamp,
+    evaluation: Arc<Evaluation>,
+    /// What it was decided for: `scaled` or `observed`.
+    scaled: bool,
+}
+
+#[derive(Debug, Default)]
+struct Of {
+    latest: Option<Decision>,
+    changes: VecDeque<(u64, Decision)>,
+    fault: Option<String>,
+}
+
+#[derive(Debug, Default)]
+struct All {
+    targets: HashMap<TargetKey, Of>,
+    /// Every kept change in the order it came, with its size.
+    order: BTreeMap<u64, (TargetKey, usize)>,
+    next: u64,
+    bytes: usize,
+}
+
+/// Remembers decisions. Cheap to feed: nothing is rendered before somebody asks.
+#[derive(Debug)]
+pub struct Explain {
+    all: Mutex<All>,
+    clock: Arc<dyn Clock>,
+    limit: usize,
+}
+
+/// One line of the list of targets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// Replicas at the last decision.
+    pub current: Option<i32>,
+    /// Replicas decided on.
+    pub desired: Option<i32>,
+    /// Whether decisions are written, or only shown.
+    pub scaled: bool,
+    /// Why nothing is decided.
+    pub fault: Option<String>,
+}
+
+impl Explain {
+    /// Remembers nothing yet.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self {
+            all: Mutex::default(),
+            clock,
+            limit: BYTES,
+        }
+    }
+
+    // A panic under this lock may leave sizes wrong by one change; they only bound memory.
+    fn all(&self) -> MutexGuard<'_, All> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers a decision; as a change where it wants other replicas than the last one kept.
+    pub fn record(&self, key: &TargetKey, evaluation: &Arc<Evaluation>, scaled: bool) {
+        let decision = Decision {
+            wall: self.clock.wall(),
+            evaluation: evaluation.clone(),
+            scaled,
+        };
+        let mut all = self.all();
+        let all = &mut *all;
+        let of = all.targets.entry(key.clone()).or_default();
+        of.fault = None;
+        of.latest = Some(decision.clone());
+        let former = of.changes.back().map(|(_, last)| last.evaluation.desired);
+        if evaluation.write.is_none() && former == Some(evaluation.desired) {
+            return;
+        }
+        let size = size_of(evaluation);
+        let id = all.next;
+        all.next += 1;
+        of.changes.push_back((id, decision));
+        all.order.insert(id, (key.clone(), size));
+        all.bytes += size;
+        if of.changes.len() > CHANGES
+            && let Some((id, _)) = of.changes.pop_front()
+            && let Some((_, size)) = all.order.remove(&id)
+        {
+            all.bytes -= size;
+        }
+        while all.bytes > self.limit
+            && let Some((id, (key, size))) = all.order.pop_first()
+        {
+            all.bytes -= size;
+            if let Some(of) = all.targets.get_mut(&key) {
+                of.changes.retain(|(other, _)| *other != id);
+            }
+        }
+    }
+
+    /// Remembers why nothing is decided.
+    pub fn fault(&self, key: &TargetKey, fault: &str) {
+        self.all().targets.entry(key.clone()).or_default().fault = Some(fault.to_owned());
+    }
+
+    /// The target is gone.
+    pub fn forget(&self, key: &TargetKey) {
+        let mut all = self.all();
+        let all = &mut *all;
+        for (id, _) in all
+            .targets
+            .remove(key)
+            .into_iter()
+            .flat_map(|of| of.changes)
+        {
+            if let Some((_, size)) = all.order.remove(&id) {
+                all.bytes -= size;
+            }
+        }
+    }
+
+    /// All targets, by name.
+    pub fn list(&self) -> Vec<Summary> {
+        let all = self.all();
+        let mut list: Vec<Summary> = all
+            .targets
+            .iter()
+            .map(|(key, of)| Summary {
+                namespace: key.namespace.to_string(),
+                name: key.name.to_string(),
+                current: of
+                    .latest
+                    .as_ref()
+                    .map(|latest| latest.evaluation.why.current),
+                desired: of.latest.as_ref().map(|latest| latest.evaluation.desired),
+                scaled: of.latest.as_ref().is_some_and(|latest| latest.scaled),
+                fault: of.fault.clone(),
+            })
+            .collect();
+        drop(all);
+        list.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+        list
+    }
+
+    /// Everything about one target as JSON; `None` where nothing is known of it.
+    pub fn explain(&self, key: &TargetKey) -> Option<Value> {
+        let (latest, changes, fault) = {
+            let all = self.all();
+            let of = all.targets.get(key)?;
+            let changes: Vec<Decision> = of
+                .changes
+                .iter()
+                .map(|(_, decision)| decision.clone())
+                .collect();
+            (of.latest.clone(), changes, of.fault.clone())
+        };
+        Some(json!({
+            "namespace": &*key.namespace,
+            "name": &*key.name,
+            "fault": fault,
+            "latest": latest.as_ref().map(render),
+            "changes": changes.iter().rev().map(render).collect::<Vec<_>>(),
+        }))
+    }
+}
+
+fn render(decision: &Decision) -> Value {
+    json!({
+        "at": decision.wall.to_string(),
+        "scaled": decision.scaled,
+        "evaluation": serde_json::to_value(&*decision.evaluation).unwrap_or_default(),
+    })
+}
+
+/// About how many bytes a decision takes.
+fn size_of(evaluation: &Evaluation) -> usize {
+    let texts: usize = evaluation
+        .conditions
+        .iter()
+        .map(|condition| condition.message.len())
+        .sum::<usize>()
+        + evaluation
+            .events
+            .iter()
+            .map(|event| event.message.len())
+            .sum::<usize>();
+    std::mem::size_of::<Evaluation>()
+        + texts
+        + evaluation.conditions.len() * 128
+        + evaluation.why.triggers.len() * 384
+        + evaluation.why.steps.len() * 192
+        + evaluation.state.encode().len() * 2
+}

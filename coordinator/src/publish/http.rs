@@ -1,0 +1,155 @@
+//! The plain HTTP side: metrics, health and the read-only API.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::get;
+use neap_consensus::Consensus;
+use serde_json::json;
+
+use super::explain::Explain;
+use crate::clock::Clock;
+use crate::keys::TargetKey;
+use crate::metrics::Metrics;
+use crate::poll::Poller;
+use crate::signals::SignalStore;
+use crate::world::World;
+
+/// What the HTTP side shows.
+#[derive(Clone)]
+pub struct HttpState {
+    /// Figures.
+    pub metrics: Arc<Metrics>,
+    /// Decisions.
+    pub explain: Arc<Explain>,
+    /// Leadership.
+    pub consensus: Consensus,
+    /// Objects.
+    pub world: Arc<World>,
+    /// Signals.
+    pub store: Arc<SignalStore>,
+    /// Polled sources.
+    pub poller: Arc<Poller>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// The routes of port 9702.
+pub fn router(state: HttpState) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/api/v1/status", get(status))
+        .route("/api/v1/targets", get(targets))
+        .route("/api/v1/targets/{namespace}/{name}", get(target))
+        .with_state(state)
+}
+
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+async fn metrics(State(state): State<HttpState>) -> Response {
+    match state.metrics.encode() {
+        Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
+        Err(error) => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("metrics cannot be written: {error}\n"),
+        )
+            .into_response(),
+    }
+}
+
+/// Alive as long as the log is: a member that has stopped does not start again by itself.
+async fn healthz(State(state): State<HttpState>) -> Response {
+    match state.consensus.status().stopped {
+        None => "ok\n".into_response(),
+        Some(reason) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("the log has stopped: {reason}\n"),
+        )
+            .into_response(),
+    }
+}
+
+/// Ready once every kind of object has been listed and a leader is known.
+async fn readyz(State(state): State<HttpState>) -> Response {
+    let mut missing = Vec::new();
+    for (kind, freshness) in state.world.freshness().borrow().iter() {
+        if !freshness.synced {
+            let why = freshness.error.as_deref().unwrap_or("not listed yet");
+            missing.push(format!("{}: {why}", kind.name()));
+        }
+    }
+    if state.consensus.leadership().borrow().leader.is_none() {
+        missing.push("no leader is known".to_owned());
+    }
+    if missing.is_empty() {
+        return "ok\n".into_response();
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, missing.join("\n") + "\n").into_response()
+}
+
+async fn status(State(state): State<HttpState>) -> Response {
+    let leadership = state.consensus.leadership().borrow().clone();
+    let consensus = state.consensus.status();
+    let figures = state.store.figures(state.clock.boottime());
+    let sizes = state.world.sizes();
+    let freshness: serde_json::Map<String, serde_json::Value> = state
+        .world
+        .freshness()
+        .borrow()
+        .iter()
+        .map(|(kind, freshness)| {
+            (
+                kind.name().to_owned(),
+                json!({"synced": freshness.synced, "error": freshness.error}),
+            )
+        })
+        .collect();
+    Json(json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "leads": leadership.is_self,
+        "leader": leadership.leader.map(|leader| json!({"id": leader.id.to_string(), "name": leader.name})),
+        "role": consensus.role.as_str(),
+        "term": consensus.term,
+        "committed": consensus.committed_index,
+        "members": consensus.members.iter().map(|member| json!({
+            "name": member.name,
+            "address": member.address,
+            "voter": member.voter,
+            "lag": member.lag,
+        })).collect::<Vec<_>>(),
+        "nodes": {"known": figures.nodes, "fresh": figures.fresh_nodes},
+        "series": figures.series,
+        "points": figures.points,
+        "dropped": {"backwards": figures.backwards, "stale": figures.stale, "unknown": figures.unknown},
+        "scaledObjects": sizes.scaled_objects,
+        "pods": sizes.pods,
+        "questions": state.poller.questions(),
+        "objects": freshness,
+    }))
+    .into_response()
+}
+
+async fn targets(State(state): State<HttpState>) -> Response {
+    Json(json!({"targets": state.explain.list()})).into_response()
+}
+
+async fn target(
+    State(state): State<HttpState>,
+    Path((namespace, name)): Path<(String, String)>,
+) -> Response {
+    match state
+        .explain
+        .explain(&TargetKey::new(namespace.as_str(), name.as_str()))
+    {
+        Some(explained) => Json(explained).into_response(),
+        None => {
+            let fault = format!("no ScaledObject {namespace}/{name} is known to this replica");
+            (StatusCode::NOT_FOUND, Json(json!({"error": fault}))).into_response()
+        }
+    }
+}
