@@ -16,7 +16,10 @@ pub struct Behavior {
 impl Default for Behavior {
     /// What the API server fills into `behavior: {}`.
     fn default() -> Self {
-        Self { scale_up: ScalingRules::default_up(), scale_down: ScalingRules::default_down() }
+        Self {
+            scale_up: ScalingRules::default_up(),
+            scale_down: ScalingRules::default_down(),
+        }
     }
 }
 
@@ -43,8 +46,16 @@ impl ScalingRules {
             stabilization_window: Some(Duration::ZERO),
             select_policy: SelectPolicy::Max,
             policies: vec![
-                ScalingPolicy { kind: PolicyKind::Pods, value: 4, period },
-                ScalingPolicy { kind: PolicyKind::Percent, value: 100, period },
+                ScalingPolicy {
+                    kind: PolicyKind::Pods,
+                    value: 4,
+                    period,
+                },
+                ScalingPolicy {
+                    kind: PolicyKind::Percent,
+                    value: 100,
+                    period,
+                },
             ],
             tolerance: None,
         }
@@ -57,7 +68,11 @@ impl ScalingRules {
         Self {
             stabilization_window: None,
             select_policy: SelectPolicy::Max,
-            policies: vec![ScalingPolicy { kind: PolicyKind::Percent, value: 100, period }],
+            policies: vec![ScalingPolicy {
+                kind: PolicyKind::Percent,
+                value: 100,
+                period,
+            }],
             tolerance: None,
         }
     }
@@ -65,7 +80,11 @@ impl ScalingRules {
     /// The longest period of the policies.
     #[must_use]
     pub fn longest_period(&self) -> Duration {
-        self.policies.iter().map(|policy| policy.period).max().unwrap_or_default()
+        self.policies
+            .iter()
+            .map(|policy| policy.period)
+            .max()
+            .unwrap_or_default()
     }
 }
 

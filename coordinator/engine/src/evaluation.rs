@@ -185,21 +185,38 @@ impl Evaluation {
                         .into();
             }
         }
-        let events = self.events.iter().map(|event| refuse_event(event, error)).collect();
-        Refused { state, conditions, events }
+        let events = self
+            .events
+            .iter()
+            .map(|event| refuse_event(event, error))
+            .collect();
+        Refused {
+            state,
+            conditions,
+            events,
+        }
     }
 }
 
 fn refuse_event(event: &Event, error: &str) -> Event {
     let (reason, message) = match event.reason.as_ref() {
-        "SuccessfulRescale" => ("FailedRescale", format!("{}; error: {error}", event.message)),
-        "KEDAScaleTargetActivated" => {
-            ("KEDAScaleTargetActivationFailed", format!("{}: {error}", event.message))
-        }
-        "KEDAScaleTargetDeactivated" => {
-            ("KEDAScaleTargetDeactivationFailed", format!("{}: {error}", event.message))
-        }
+        "SuccessfulRescale" => (
+            "FailedRescale",
+            format!("{}; error: {error}", event.message),
+        ),
+        "KEDAScaleTargetActivated" => (
+            "KEDAScaleTargetActivationFailed",
+            format!("{}: {error}", event.message),
+        ),
+        "KEDAScaleTargetDeactivated" => (
+            "KEDAScaleTargetDeactivationFailed",
+            format!("{}: {error}", event.message),
+        ),
         _ => return event.clone(),
     };
-    Event { kind: EventKind::Warning, reason: reason.into(), message }
+    Event {
+        kind: EventKind::Warning,
+        reason: reason.into(),
+        message,
+    }
 }

@@ -6,15 +6,33 @@
 //! where and why it differs.
 #![forbid(unsafe_code)]
 
+mod activation;
 mod behavior;
+mod capacity;
+mod draft;
 mod error;
 mod evaluate;
 mod evaluation;
+mod fallback;
+mod formula;
 mod history;
+mod hpa;
+pub mod hpa_spec;
+pub mod hpa_validation;
+mod messages;
+mod metrics;
+mod normalize;
 mod observation;
+mod pause;
+mod pods;
+mod rate_limits;
+mod scaling_modifiers;
 mod spec;
+mod stabilization;
 mod state;
 mod why;
+
+pub mod replica_calculator;
 
 pub use behavior::{Behavior, PolicyKind, ScalingPolicy, ScalingRules, SelectPolicy};
 pub use error::StateError;
@@ -22,18 +40,19 @@ pub use evaluate::evaluate;
 pub use evaluation::{
     Condition, ConditionStatus, ConditionType, Evaluation, Event, EventKind, MetricStatus, Refused,
 };
+pub use formula::{Formula, FormulaError, MAX_FORMULA_BYTES, SUPPORTED_FUNCTIONS};
+pub use history::Recommendation;
 pub use observation::{
     Container, ContainerKind, Failure, FailureCause, Observation, Pod, PodPhase, PodReadings,
     Reading, Ready, ReadyStatus, Requests, Sample, SelectorProblem, ValueReading,
 };
+pub use pods::{PodGroup, StartPeriods, group_of, sum_containers};
 pub use spec::{
-    CapacityFloor, Fallback, FallbackBehavior, FirstStep, MetricSpec, ModifierMetricType, Pause,
-    Resource, ResourceTarget, ScalingModifiers, ScalingSpec, Settings, TriggerSpec, ValueTarget,
-    ZeroHandling,
+    CapacityFloor, Fallback, FallbackBehavior, FirstStep, MAX_TRIGGERS, MetricSpec,
+    ModifierMetricType, Pause, Resource, ResourceTarget, ScalingModifiers, ScalingSpec, Settings,
+    TriggerSpec, ValueTarget, ZeroHandling,
 };
-pub use state::{
-    DecisionState, LastChange, Rate, STATE_VERSION, ScaleEvent, TriggerHealth,
-};
+pub use state::{DecisionState, LastChange, Rate, STATE_VERSION, ScaleEvent, TriggerHealth};
 pub use why::{
     Bound, Direction, Measured, NextCause, NextChange, PodCounts, Proposal, Step, TriggerOutcome,
     TriggerWhy, Why,

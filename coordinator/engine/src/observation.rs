@@ -202,7 +202,12 @@ impl<'a> Failure<'a> {
     /// A source that answered with an error.
     #[must_use]
     pub const fn source(message: &'a str, at: Timestamp) -> Self {
-        Self { cause: FailureCause::Source, message, counts_for_fallback: true, at }
+        Self {
+            cause: FailureCause::Source,
+            message,
+            counts_for_fallback: true,
+            at,
+        }
     }
 }
 

@@ -4,11 +4,21 @@ use neap_units::{MilliValue, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::behavior::Behavior;
+use crate::formula::Formula;
+
+/// A spec with more triggers is refused.
+pub const MAX_TRIGGERS: usize = 256;
 
 /// How one workload is to be scaled: a ScaledObject (or a plain HPA) with everything resolved that
 /// the engine needs. Checked with `validate_spec` before use.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ScalingSpec {
+    /// The object's namespace, for messages.
+    pub namespace: String,
+    /// What is scaled, as `status.scaleTargetKind` has it (`apps/v1.Deployment`), for messages.
+    pub target_kind: String,
+    /// The name of what is scaled, for messages.
+    pub target_name: String,
     /// Fewest replicas while active or, with `idle_replicas` unset, at all (`minReplicaCount`,
     /// KEDA's default 0). The HPA part works with at least 1.
     pub min_replicas: i32,
@@ -50,6 +60,9 @@ impl Default for ScalingSpec {
     /// KEDA's defaults, without triggers.
     fn default() -> Self {
         Self {
+            namespace: String::new(),
+            target_kind: String::new(),
+            target_name: String::new(),
             min_replicas: 0,
             max_replicas: 100,
             idle_replicas: None,
@@ -238,7 +251,9 @@ pub struct CapacityFloor {
 
 impl Default for CapacityFloor {
     fn default() -> Self {
-        Self { window: Duration::from_secs(600) }
+        Self {
+            window: Duration::from_secs(600),
+        }
     }
 }
 
@@ -273,7 +288,7 @@ pub enum FallbackBehavior {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ScalingModifiers {
     /// The expression over trigger names.
-    pub formula: String,
+    pub formula: Formula,
     /// The target of its value; above 0.
     pub target: MilliValue,
     /// Active when its value is strictly greater.

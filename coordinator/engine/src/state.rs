@@ -7,7 +7,9 @@ use neap_units::{MilliValue, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::error::StateError;
-use crate::history::History;
+use crate::history::{History, MAX_RECOMMENDATIONS, Recommendation};
+use crate::rate_limits::MAX_EVENTS;
+use crate::spec::MAX_TRIGGERS;
 use crate::why::Direction;
 
 /// The version that [`DecisionState::encode`] writes.
@@ -34,8 +36,9 @@ pub struct DecisionState {
     pub(crate) rates: BTreeMap<String, Vec<Rate>>,
     /// The replicas found when the target was first seen, if they are to be restored.
     pub(crate) original_replicas: Option<i32>,
-    /// Whether the plain HPA scaled to zero itself (HPAScaleToZero).
-    pub(crate) scaled_to_zero: bool,
+    /// Whether the plain HPA's last change was its own to zero (HPAScaleToZero); `None` without the
+    /// gate.
+    pub(crate) scaled_to_zero: Option<bool>,
 }
 
 /// A change of replicas that policies count.
@@ -94,14 +97,30 @@ impl DecisionState {
     pub fn decode(bytes: &[u8]) -> Result<Self, StateError> {
         let (&version, rest) = bytes.split_first().ok_or(StateError::Empty)?;
         if version != STATE_VERSION {
-            return Err(StateError::Version { found: version, known: STATE_VERSION });
+            return Err(StateError::Version {
+                found: version,
+                known: STATE_VERSION,
+            });
         }
         let (state, left): (Self, &[u8]) = postcard::take_from_bytes(rest)
             .map_err(|error| StateError::Malformed(error.to_string()))?;
         if !left.is_empty() {
-            return Err(StateError::Malformed(format!("{} bytes too many", left.len())));
+            return Err(StateError::Malformed(format!(
+                "{} bytes too many",
+                left.len()
+            )));
         }
-        Ok(state)
+        let lists = [
+            ("recommendations", state.history.len(), MAX_RECOMMENDATIONS),
+            ("scale-up events", state.up_events.len(), MAX_EVENTS),
+            ("scale-down events", state.down_events.len(), MAX_EVENTS),
+            ("failing triggers", state.health.len(), MAX_TRIGGERS),
+            ("rates", state.rates.len(), MAX_TRIGGERS),
+        ];
+        match lists.into_iter().find(|(_, found, max)| found > max) {
+            Some((what, found, max)) => Err(StateError::TooLong { what, found, max }),
+            None => Ok(state),
+        }
     }
 
     /// When some trigger was last active (`status.lastActiveTime`).
@@ -124,13 +143,27 @@ impl DecisionState {
 
     /// Failures in a row of each failing trigger, by metric name (`status.health`).
     pub fn health(&self) -> impl Iterator<Item = (&str, TriggerHealth)> {
-        self.health.iter().map(|(name, health)| (name.as_str(), *health))
+        self.health
+            .iter()
+            .map(|(name, health)| (name.as_str(), *health))
     }
 
     /// The last change of replicas that this engine decided.
     #[must_use]
     pub const fn last_change(&self) -> Option<LastChange> {
         self.last_change
+    }
+
+    /// The HPA's condition ScaledToZero under the gate HPAScaleToZero; `None` if it has none.
+    #[must_use]
+    pub const fn scaled_to_zero(&self) -> Option<bool> {
+        self.scaled_to_zero
+    }
+
+    /// Recommendations that stabilisation can still need, in the order of their slots.
+    #[must_use]
+    pub fn recommendations(&self) -> &[Recommendation] {
+        self.history.entries()
     }
 
     /// Forgets stabilisation and policy history, as an HPA controller does when it restarts. For

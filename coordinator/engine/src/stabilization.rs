@@ -1,0 +1,207 @@
+//! Holding the number against the recommendations of a window (`hpa.md` 3.1 and 3.2).
+
+use std::time::Duration;
+
+use neap_units::Timestamp;
+
+use crate::behavior::Behavior;
+use crate::history::{History, Recommendation};
+use crate::spec::Settings;
+use crate::why::Direction;
+
+/// The number after stabilisation, and what held it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stabilized {
+    /// The number.
+    pub(crate) replicas: i32,
+    /// What held it back, if it differs from the recommendation.
+    pub(crate) held: Option<Held>,
+}
+
+/// What holds a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Held {
+    /// The direction that is held back.
+    pub(crate) direction: Direction,
+    /// The recommendation that holds longest.
+    pub(crate) by: Recommendation,
+    /// The window it stands in.
+    pub(crate) window: Duration,
+    /// The first moment without it.
+    pub(crate) until: Timestamp,
+}
+
+/// The two windows of a behaviour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Windows {
+    pub(crate) up: Duration,
+    pub(crate) down: Duration,
+}
+
+impl Windows {
+    pub(crate) fn of(behavior: &Behavior, settings: &Settings) -> Self {
+        Self {
+            up: behavior.scale_up.stabilization_window.unwrap_or_default(),
+            down: behavior
+                .scale_down
+                .stabilization_window
+                .unwrap_or(settings.downscale_stabilization),
+        }
+    }
+}
+
+/// With `behavior`: the current number, moved only as far as every recommendation of the window
+/// agrees. An entry as old as the window does not count any more.
+pub(crate) fn with_behavior(
+    history: &mut History,
+    current: i32,
+    raw: i32,
+    windows: Windows,
+    pace: Duration,
+    now: Timestamp,
+) -> Stabilized {
+    let (up_since, down_since) = (now - windows.up, now - windows.down);
+    let (mut lowest, mut highest) = (raw, raw);
+    for entry in history.entries() {
+        if entry.at > up_since {
+            lowest = lowest.min(entry.replicas);
+        }
+        if entry.at > down_since {
+            highest = highest.max(entry.replicas);
+        }
+    }
+    // Not `clamp`: with entries in only one of the windows the bounds may cross.
+    let replicas = current.max(lowest).min(highest);
+    let held = match replicas {
+        _ if replicas == raw => None,
+        _ if raw > replicas => hold(history, Direction::Up, windows.up, now, |entry| {
+            entry.replicas <= replicas
+        }),
+        _ => hold(history, Direction::Down, windows.down, now, |entry| {
+            entry.replicas >= replicas
+        }),
+    };
+    let is_free = |entry: &Recommendation| entry.at < up_since && entry.at < down_since;
+    history.record(raw, now, pace, is_free);
+    Stabilized { replicas, held }
+}
+
+/// The youngest entry inside the window that fits.
+fn hold(
+    history: &History,
+    direction: Direction,
+    window: Duration,
+    now: Timestamp,
+    fits: impl Fn(&Recommendation) -> bool,
+) -> Option<Held> {
+    let inside = history
+        .entries()
+        .iter()
+        .filter(|entry| entry.at > now - window && fits(entry));
+    let by = *inside.max_by_key(|entry| entry.at)?;
+    Some(Held {
+        direction,
+        by,
+        window,
+        until: by.at + window,
+    })
+}
+
+/// Without `behavior`: the highest recommendation of the window. An entry as old as the window still
+/// counts.
+pub(crate) fn without_behavior(
+    history: &mut History,
+    raw: i32,
+    window: Duration,
+    pace: Duration,
+    now: Timestamp,
+) -> Stabilized {
+    let since = now - window;
+    let inside = history.entries().iter().filter(|entry| entry.at >= since);
+    let highest = inside.filter(|entry| entry.replicas > raw);
+    let by = highest
+        .copied()
+        .max_by_key(|entry| (entry.replicas, entry.at));
+    history.record(raw, now, pace, |entry| entry.at < since);
+    let held = by.map(|by| Held {
+        direction: Direction::Down,
+        by,
+        window,
+        until: by.at + window + Duration::from_millis(1),
+    });
+    Stabilized {
+        replicas: by.map_or(raw, |by| by.replicas),
+        held,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_millis(seconds * 1000)
+    }
+
+    fn history(entries: &[(i32, i64)]) -> History {
+        let mut history = History::default();
+        for &(replicas, second) in entries {
+            history.record(replicas, at(second), Duration::ZERO, |_| false);
+        }
+        history
+    }
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn between_lowest_and_highest_nothing_moves() {
+        let mut seen = history(&[(4, 0), (9, 10)]);
+        let windows = Windows {
+            up: MINUTE,
+            down: MINUTE,
+        };
+        let out = with_behavior(&mut seen, 6, 2, windows, Duration::ZERO, at(20));
+        assert_eq!(out.replicas, 6);
+        let held = out.held.unwrap();
+        assert_eq!((held.by.replicas, held.until), (9, at(70)));
+    }
+
+    #[test]
+    fn an_entry_as_old_as_the_window_counts_only_without_behavior() {
+        let windows = Windows {
+            up: Duration::ZERO,
+            down: MINUTE,
+        };
+        let out = with_behavior(
+            &mut history(&[(9, 0)]),
+            9,
+            2,
+            windows,
+            Duration::ZERO,
+            at(60),
+        );
+        assert_eq!(
+            out,
+            Stabilized {
+                replicas: 2,
+                held: None
+            }
+        );
+        let out = without_behavior(&mut history(&[(9, 0)]), 2, MINUTE, Duration::ZERO, at(60));
+        assert_eq!(out.replicas, 9);
+        assert_eq!(out.held.unwrap().until, Timestamp::from_millis(60_001));
+    }
+
+    #[test]
+    fn the_window_upwards_applies_the_lowest() {
+        let mut seen = history(&[(3, 0), (5, 30)]);
+        let windows = Windows {
+            up: MINUTE,
+            down: Duration::ZERO,
+        };
+        let out = with_behavior(&mut seen, 3, 8, windows, Duration::ZERO, at(40));
+        assert_eq!(out.replicas, 3);
+        let out = with_behavior(&mut seen, 3, 8, windows, Duration::ZERO, at(60));
+        assert_eq!(out.replicas, 5, "the entry of second 0 is gone");
+    }
+}

@@ -1,0 +1,67 @@
+//! Quantities: text to numbers and back.
+
+use neap_units::Quantity;
+use serde::Deserialize;
+
+use crate::report::Report;
+use crate::vectors::VectorFile;
+
+#[derive(Deserialize)]
+struct Case {
+    s: String,
+    valid: bool,
+    milli: Option<i64>,
+    value: Option<i64>,
+    approximate_float: Option<f64>,
+    canonical: Option<String>,
+}
+
+#[derive(Debug, PartialEq)]
+struct Numbers {
+    milli: i64,
+    value: i64,
+    approximate_float: f64,
+    canonical: String,
+}
+
+pub fn run(file: &VectorFile, report: &mut Report) {
+    for case in file.cases::<Case>() {
+        let expected = case.valid.then(|| Numbers {
+            milli: case.milli.unwrap(),
+            value: case.value.unwrap(),
+            approximate_float: case.approximate_float.unwrap(),
+            canonical: case.canonical.clone().unwrap(),
+        });
+        let found = case.s.parse::<Quantity>().ok();
+        let numbers = found.as_ref().map(|quantity| Numbers {
+            milli: quantity.milli().get(),
+            value: quantity.value(),
+            approximate_float: quantity.approximate_f64(),
+            canonical: quantity.to_string(),
+        });
+        if numbers == expected {
+            report.pass();
+            continue;
+        }
+        // Thousandths that do not fit 64 bits wrap in Go; here they are held, and it is said.
+        let overflows = found.as_ref().is_some_and(Quantity::milli_overflows);
+        let rest_is_equal = match (&numbers, &expected) {
+            (Some(found), Some(expected)) => {
+                let value_fits = found.value.unsigned_abs() < i64::MAX.unsigned_abs();
+                found.canonical == expected.canonical
+                    && found.approximate_float == expected.approximate_float
+                    && (found.value == expected.value || !value_fits)
+            }
+            _ => false,
+        };
+        if overflows && rest_is_equal {
+            report.apart("int64_overflow");
+        } else {
+            report.differ(
+                &format!("{:?}", case.s),
+                &format!("{numbers:?}"),
+                &format!("{expected:?}"),
+            );
+        }
+    }
+}
