@@ -3,9 +3,7 @@
 use std::error::Error;
 
 /// Each contract, one a line.
-const PROTOS: &[&str] = &[
-    "proto/node.proto", //
-];
+const PROTOS: &[&str] = &["proto/node.proto", "proto/peer.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");

@@ -12,3 +12,9 @@ pub mod node {
 
     tonic::include_proto!("neap.node.v1");
 }
+
+/// Coordinators among themselves (`peer.proto`).
+#[allow(missing_docs, unreachable_pub, clippy::all)]
+pub mod peer {
+    tonic::include_proto!("neap.peer.v1");
+}

@@ -235,6 +235,13 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
+    /// Certificates that cannot be used.
+    pub(crate) fn certificates(reason: &dyn std::fmt::Display) -> Self {
+        let allowed =
+            "a PEM bundle of authorities, a certificate chain of one of them, and its key";
+        Self::new("peer.tls", reason, allowed)
+    }
+
     fn new(field: &'static str, value: impl ToString, allowed: impl Into<String>) -> Self {
         Self {
             field,

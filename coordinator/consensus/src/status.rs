@@ -62,6 +62,8 @@ pub struct Status {
     pub members: Vec<MemberStatus>,
     /// How long its disk takes.
     pub fsync: FsyncStats,
+    /// Bytes of commands in its log, which it holds in memory as well.
+    pub log_bytes: usize,
     /// Why it has stopped, if it has.
     pub stopped: Option<String>,
 }
