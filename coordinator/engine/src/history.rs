@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// More entries than this are never kept; the oldest give way. At the HPA's pace the longest window
 /// (an hour) needs 240.
-pub const MAX_RECOMMENDATIONS: usize = 1024;
+pub(crate) const MAX_RECOMMENDATIONS: usize = 1024;
 
 /// Recommendations in the slots the HPA would keep them in, thinned to a monotone queue.
 ///
@@ -18,7 +18,7 @@ pub const MAX_RECOMMENDATIONS: usize = 1024;
 /// goes when later ones within the same pace are at least as high and at least as low. So the
 /// number of entries does not grow with the rate of evaluation.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct History {
+pub(crate) struct History {
     entries: Vec<Recommendation>,
 }
 
@@ -38,8 +38,7 @@ impl History {
     }
 
     /// The entries, in the order of their slots.
-    #[must_use]
-    pub fn entries(&self) -> &[Recommendation] {
+    pub(crate) fn entries(&self) -> &[Recommendation] {
         &self.entries
     }
 

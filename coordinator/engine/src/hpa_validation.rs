@@ -250,7 +250,7 @@ impl Errors {
                 .iter()
                 .for_each(|source| self.resource(source, path)),
             _ => {
-                for source in &metric.container_resource {
+                if let Some(source) = &metric.container_resource {
                     self.container(source, path);
                     self.resource(source, path);
                 }

@@ -144,7 +144,10 @@ mod tests {
 
     #[test]
     fn refuses_empty_and_overlong_by_name() {
-        assert_eq!(NodeName::new("").unwrap_err().to_string(), "node name: must not be empty");
+        assert_eq!(
+            NodeName::new("").unwrap_err().to_string(),
+            "node name: must not be empty"
+        );
         let long = "x".repeat(254);
         assert_eq!(
             PodUid::new(&long).unwrap_err().to_string(),
@@ -154,7 +157,10 @@ mod tests {
 
     #[test]
     fn prints_as_given() {
-        let id = NamespacedName { namespace: Namespace::new("a").unwrap(), name: ObjectName::new("b").unwrap() };
+        let id = NamespacedName {
+            namespace: Namespace::new("a").unwrap(),
+            name: ObjectName::new("b").unwrap(),
+        };
         assert_eq!(id.to_string(), "a/b");
     }
 }

@@ -14,7 +14,8 @@ mod timestamp;
 
 pub use bytes::Bytes;
 pub use ids::{
-    BootId, ContainerName, IdError, NamespacedName, Namespace, NodeName, ObjectName, PodName, PodUid,
+    BootId, ContainerName, IdError, Namespace, NamespacedName, NodeName, ObjectName, PodName,
+    PodUid,
 };
 pub use milli::MilliValue;
 pub use quantity::{Format, Quantity, QuantityError};

@@ -95,7 +95,13 @@ mod tests {
 
     #[test]
     fn prints_without_trailing_zeros() {
-        let cases = [(0, "0"), (500, "0.5"), (12_000, "12"), (-1_025, "-1.025"), (1_020, "1.02")];
+        let cases = [
+            (0, "0"),
+            (500, "0.5"),
+            (12_000, "12"),
+            (-1_025, "-1.025"),
+            (1_020, "1.02"),
+        ];
         for (milli, text) in cases {
             assert_eq!(MilliValue::new(milli).to_string(), text);
         }

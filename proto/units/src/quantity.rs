@@ -62,7 +62,12 @@ impl Quantity {
         format: Format,
         text: Option<Box<str>>,
     ) -> Self {
-        Self { mantissa, exponent, format, text }
+        Self {
+            mantissa,
+            exponent,
+            format,
+            text,
+        }
     }
 
     /// `thousandths` of one, printed as a decimal.
@@ -129,8 +134,9 @@ impl Quantity {
 
     fn scaled(&self, exponent: i32) -> i64 {
         match quantity_text::round_up(self.mantissa, self.exponent, exponent) {
-            Some(value) => i64::try_from(value)
-                .unwrap_or(if value < 0 { i64::MIN } else { i64::MAX }),
+            Some(value) => {
+                i64::try_from(value).unwrap_or(if value < 0 { i64::MIN } else { i64::MAX })
+            }
             None if self.mantissa < 0 => i64::MIN,
             None => i64::MAX,
         }
@@ -173,7 +179,10 @@ impl PartialOrd for Quantity {
 
 impl Ord for Quantity {
     fn cmp(&self, other: &Self) -> Ordering {
-        quantity_text::compare((self.mantissa, self.exponent), (other.mantissa, other.exponent))
+        quantity_text::compare(
+            (self.mantissa, self.exponent),
+            (other.mantissa, other.exponent),
+        )
     }
 }
 

@@ -43,11 +43,20 @@ fn split(text: &str) -> Option<Parts<'_>> {
     }
     let has_digits = had_zero || !digits.is_empty() || !part.is_empty();
     let whole = if digits.is_empty() { "0" } else { digits };
-    Some(Parts { negative, whole, part, has_digits, suffix })
+    Some(Parts {
+        negative,
+        whole,
+        part,
+        has_digits,
+        suffix,
+    })
 }
 
 fn take_digits(text: &str) -> (&str, &str) {
-    let end = text.bytes().position(|b| !b.is_ascii_digit()).unwrap_or(text.len());
+    let end = text
+        .bytes()
+        .position(|b| !b.is_ascii_digit())
+        .unwrap_or(text.len());
     text.split_at(end)
 }
 
@@ -93,7 +102,12 @@ pub(crate) fn parse(text: &str) -> Result<Quantity, QuantityError> {
         return Err(QuantityError::Numeric(text.to_owned()));
     }
     if text == "0" {
-        return Ok(Quantity::from_parts(0, 0, Format::DecimalSi, Some(text.into())));
+        return Ok(Quantity::from_parts(
+            0,
+            0,
+            Format::DecimalSi,
+            Some(text.into()),
+        ));
     }
     fast(text, &parts, &found)
         .or_else(|| slow(&parts, &found))
@@ -112,13 +126,22 @@ fn fast(text: &str, parts: &Parts<'_>, suffix: &Suffix) -> Option<Quantity> {
             if whole_digits + part_digits > FAST_DIGITS || scale < NANO {
                 return None;
             }
-            let leads = if parts.whole == "0" { parts.part.is_empty() } else { true };
+            let leads = if parts.whole == "0" {
+                parts.part.is_empty()
+            } else {
+                true
+            };
             let canonical = scale % 3 == 0
                 && !(parts.whole.to_owned() + parts.part).ends_with("000")
                 && leads
                 && parts.whole != "0";
             let kept = canonical.then(|| text.into());
-            Some(Quantity::from_parts(sign * i128::from(digits), scale, format, kept))
+            Some(Quantity::from_parts(
+                sign * i128::from(digits),
+                scale,
+                format,
+                kept,
+            ))
         }
         Suffix::Binary(shift) => {
             // The width of the power of two in decimal digits, as Kubernetes estimates it.
@@ -128,7 +151,12 @@ fn fast(text: &str, parts: &Parts<'_>, suffix: &Suffix) -> Option<Quantity> {
             }
             let value = digits.checked_mul(1_i64.checked_shl(shift)?)?;
             let kept = (digits & 7 != 0).then(|| text.into());
-            Some(Quantity::from_parts(sign * i128::from(value), 0, Format::BinarySi, kept))
+            Some(Quantity::from_parts(
+                sign * i128::from(value),
+                0,
+                Format::BinarySi,
+                kept,
+            ))
         }
     }
 }
@@ -149,7 +177,11 @@ fn slow(parts: &Parts<'_>, suffix: &Suffix) -> Option<Quantity> {
             // The product of a long fraction does not fit: take the fraction's first digits only.
             None => {
                 let keep = digits / 10_i128.pow(12);
-                (keep.checked_add(1)?.checked_mul(1_i128 << shift)?, scale + 12, Format::BinarySi)
+                (
+                    keep.checked_add(1)?.checked_mul(1_i128 << shift)?,
+                    scale + 12,
+                    Format::BinarySi,
+                )
             }
         },
     };
@@ -207,9 +239,16 @@ pub(crate) fn compare(a: (i128, i32), b: (i128, i32)) -> Ordering {
     }
     let (low, a_shift, b_shift) = {
         let low = a.1.min(b.1);
-        (low, i64::from(a.1) - i64::from(low), i64::from(b.1) - i64::from(low))
+        (
+            low,
+            i64::from(a.1) - i64::from(low),
+            i64::from(b.1) - i64::from(low),
+        )
     };
-    debug_assert!(low <= a.1 && low <= b.1, "both are shifted up to the finer one");
+    debug_assert!(
+        low <= a.1 && low <= b.1,
+        "both are shifted up to the finer one"
+    );
     let widen = |mantissa: i128, shift: i64| {
         let shift = u32::try_from(shift).ok()?;
         mantissa.checked_mul(10_i128.checked_pow(shift)?)

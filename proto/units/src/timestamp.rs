@@ -83,7 +83,10 @@ mod tests {
         assert_eq!(Timestamp::MAX + Duration::from_secs(1), Timestamp::MAX);
         assert_eq!(Timestamp::MIN - Duration::MAX, Timestamp::MIN);
         assert_eq!(Timestamp::from_millis(1).since(t), Duration::ZERO);
-        assert_eq!(t.since(Timestamp::from_millis(-500)), Duration::from_secs(2));
+        assert_eq!(
+            t.since(Timestamp::from_millis(-500)),
+            Duration::from_secs(2)
+        );
     }
 
     #[test]

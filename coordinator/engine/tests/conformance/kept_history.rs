@@ -1,7 +1,8 @@
 //! Sequences with restarts, once with the history lost as the HPA loses it, once kept.
 //!
 //! Replayed in closed loop: each run scales its own replicas. Compared is how often a change went
-//! beyond the policies in force, counted over everything the run itself did.
+//! beyond the policies in force, counted over everything the run itself did, and how far the
+//! replicas were from what the metrics asked for, in replicas times seconds.
 
 use std::fmt;
 
@@ -16,28 +17,35 @@ use crate::vectors::{VectorFile, at};
 /// How one sequence came out both ways.
 struct Outcome {
     id: String,
-    lost: usize,
-    kept: usize,
+    lost: Replay,
+    kept: Replay,
     steps_that_differ: usize,
 }
 
-pub struct Comparison {
+impl Outcome {
+    fn is_better(&self) -> bool {
+        let fewer = self.kept.beyond < self.lost.beyond;
+        fewer || (self.kept.beyond == self.lost.beyond && self.kept.away < self.lost.away)
+    }
+}
+
+pub(crate) struct Comparison {
     file: String,
     outcomes: Vec<Outcome>,
 }
 
 impl Comparison {
-    pub fn better(&self) -> usize {
+    pub(crate) fn better(&self) -> usize {
         self.outcomes
             .iter()
-            .filter(|outcome| outcome.kept < outcome.lost)
+            .filter(|outcome| outcome.is_better())
             .count()
     }
 
-    pub fn worse(&self) -> usize {
+    pub(crate) fn worse(&self) -> usize {
         self.outcomes
             .iter()
-            .filter(|outcome| outcome.kept > outcome.lost)
+            .filter(|outcome| outcome.kept.beyond > outcome.lost.beyond)
             .count()
     }
 }
@@ -58,16 +66,22 @@ impl fmt::Display for Comparison {
         {
             write!(
                 f,
-                "\n  {}: {} steps differ; changes beyond the policies: {} with the history lost, \
-                 {} with it kept",
-                outcome.id, outcome.steps_that_differ, outcome.lost, outcome.kept
+                "\n  {}: {} steps differ; with the history lost {} changes beyond the policies and \
+                 {} replica-seconds off, kept {} and {}{}",
+                outcome.id,
+                outcome.steps_that_differ,
+                outcome.lost.beyond,
+                outcome.lost.away,
+                outcome.kept.beyond,
+                outcome.kept.away,
+                if outcome.is_better() { ": better" } else { "" }
             )?;
         }
         Ok(())
     }
 }
 
-pub fn compare(file: &VectorFile) -> Comparison {
+pub(crate) fn compare(file: &VectorFile) -> Comparison {
     let mut outcomes = Vec::new();
     for sequence in file.cases::<Sequence>() {
         if !sequence.steps.iter().any(|step| step.controller_restart)
@@ -85,8 +99,8 @@ pub fn compare(file: &VectorFile) -> Comparison {
             .count();
         outcomes.push(Outcome {
             id: sequence.id.clone(),
-            lost: lost.beyond,
-            kept: kept.beyond,
+            lost,
+            kept,
             steps_that_differ: differ,
         });
     }
@@ -99,6 +113,7 @@ pub fn compare(file: &VectorFile) -> Comparison {
 struct Replay {
     replicas: Vec<i32>,
     beyond: usize,
+    away: i64,
 }
 
 /// One change a run made.
@@ -117,8 +132,9 @@ fn replay(sequence: &Sequence, forget: bool) -> Replay {
     let mut replay = Replay {
         replicas: Vec::new(),
         beyond: 0,
+        away: 0,
     };
-    for step in &sequence.steps {
+    for (index, step) in sequence.steps.iter().enumerate() {
         if step.controller_restart && forget {
             state.forget_history();
         }
@@ -163,6 +179,11 @@ fn replay(sequence: &Sequence, forget: bool) -> Replay {
             evaluation.state
         };
         replay.replicas.push(current);
+        if let (Some(wanted), Some(next)) = (step.recommendation, sequence.steps.get(index + 1)) {
+            let wanted = wanted.clamp(spec.min_replicas, spec.max_replicas);
+            let off = (i64::from(current) - i64::from(wanted)).abs();
+            replay.away += off * (next.t_ms - step.t_ms) / 1000;
+        }
     }
     replay
 }

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 /// How a file's cases came out.
-pub struct Report {
+pub(crate) struct Report {
     name: String,
     passed: usize,
     differences: Vec<String>,
@@ -11,7 +11,7 @@ pub struct Report {
 }
 
 impl Report {
-    pub fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
             passed: 0,
@@ -21,17 +21,17 @@ impl Report {
         }
     }
 
-    pub fn pass(&mut self) {
+    pub(crate) fn pass(&mut self) {
         self.passed += 1;
     }
 
     /// Counts a case apart under `tag`.
-    pub fn apart(&mut self, tag: &str) {
+    pub(crate) fn apart(&mut self, tag: &str) {
         *self.apart.entry(tag.to_owned()).or_default() += 1;
     }
 
     /// Notes a difference with both answers.
-    pub fn differ(&mut self, case: &str, found: &str, expected: &str) {
+    pub(crate) fn differ(&mut self, case: &str, found: &str, expected: &str) {
         self.failed += 1;
         if self.differences.len() < 10 {
             self.differences.push(format!(
@@ -40,11 +40,11 @@ impl Report {
         }
     }
 
-    pub fn cases(&self) -> usize {
+    pub(crate) fn cases(&self) -> usize {
         self.passed + self.failed + self.apart.values().sum::<usize>()
     }
 
-    pub fn failed(&self) -> usize {
+    pub(crate) fn failed(&self) -> usize {
         self.failed
     }
 }

@@ -24,7 +24,7 @@ struct ExpectedError {
     r#type: String,
 }
 
-pub fn run(file: &VectorFile, report: &mut Report) {
+pub(crate) fn run(file: &VectorFile, report: &mut Report) {
     for case in file.cases::<Case>() {
         let completed = case.spec.with_defaults();
         let mut found: Vec<_> = validate_hpa(&completed, case.gate_hpa_scale_to_zero)

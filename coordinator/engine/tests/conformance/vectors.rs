@@ -10,13 +10,13 @@ use neap_engine::{
 use neap_units::{MilliValue, Timestamp};
 use serde::Deserialize;
 
-pub struct VectorFile {
-    pub name: String,
-    pub lines: Vec<String>,
+pub(crate) struct VectorFile {
+    pub(crate) name: String,
+    pub(crate) lines: Vec<String>,
 }
 
 #[derive(Clone, Copy)]
-pub enum Schema {
+pub(crate) enum Schema {
     ReplicaCalculator,
     Sequences,
     Quantity,
@@ -25,7 +25,7 @@ pub enum Schema {
 
 impl VectorFile {
     /// Which schema the first line has.
-    pub fn schema(&self) -> Option<Schema> {
+    pub(crate) fn schema(&self) -> Option<Schema> {
         let first: serde_json::Value = serde_json::from_str(self.lines.first()?).ok()?;
         let has = |keys: &[&str]| keys.iter().all(|key| first.get(key).is_some());
         if has(&["fn", "expect", "current_replicas"]) {
@@ -42,7 +42,7 @@ impl VectorFile {
     }
 
     /// The cases, read as `T`.
-    pub fn cases<'a, T: Deserialize<'a>>(&'a self) -> impl Iterator<Item = T> {
+    pub(crate) fn cases<'a, T: Deserialize<'a>>(&'a self) -> impl Iterator<Item = T> {
         self.lines.iter().enumerate().map(|(number, line)| {
             serde_json::from_str(line)
                 .unwrap_or_else(|error| panic!("{} line {}: {error}", self.name, number + 1))
@@ -51,7 +51,7 @@ impl VectorFile {
 }
 
 /// Every `*.jsonl` and `*.jsonl.gz` file of a folder, by name.
-pub fn files(folder: &Path) -> Vec<VectorFile> {
+pub(crate) fn files(folder: &Path) -> Vec<VectorFile> {
     let entries = fs::read_dir(folder)
         .unwrap_or_else(|error| panic!("vectors in {}: {error}", folder.display()));
     let mut files: Vec<VectorFile> = entries
@@ -85,8 +85,8 @@ fn read(path: &Path) -> Option<VectorFile> {
 
 /// A pod of the vectors.
 #[derive(Deserialize)]
-pub struct VectorPod {
-    pub name: String,
+pub(crate) struct VectorPod {
+    pub(crate) name: String,
     phase: String,
     #[serde(default)]
     deleting: bool,
@@ -106,11 +106,11 @@ struct VectorContainer {
     request_milli: Option<i64>,
 }
 
-pub fn at(millis: i64) -> Timestamp {
+pub(crate) fn at(millis: i64) -> Timestamp {
     Timestamp::from_millis(millis)
 }
 
-pub fn period(millis: i64) -> Duration {
+pub(crate) fn period(millis: i64) -> Duration {
     Duration::from_millis(u64::try_from(millis).unwrap())
 }
 
@@ -131,7 +131,7 @@ fn only(resource: Resource, milli: Option<i64>) -> Requests {
 
 impl VectorPod {
     /// The pod as the engine sees it; its containers' requests are those of `resource`.
-    pub fn to_pod(&self, resource: Resource) -> Pod {
+    pub(crate) fn to_pod(&self, resource: Resource) -> Pod {
         let containers = self.containers.iter().map(|container| Container {
             name: container.name.clone(),
             kind: match container.kind.as_str() {
@@ -175,16 +175,16 @@ impl VectorPod {
 
 /// One pod's entry in the metrics API's answer.
 #[derive(Deserialize)]
-pub struct VectorPodMetric {
-    pub pod: String,
-    pub ts_ms: i64,
-    pub window_ms: i64,
-    pub containers_milli: Option<BTreeMap<String, Option<i64>>>,
-    pub value_milli: Option<i64>,
+pub(crate) struct VectorPodMetric {
+    pub(crate) pod: String,
+    pub(crate) ts_ms: i64,
+    pub(crate) window_ms: i64,
+    pub(crate) containers_milli: Option<BTreeMap<String, Option<i64>>>,
+    pub(crate) value_milli: Option<i64>,
 }
 
 /// The samples of known pods in their order, and those of others.
-pub fn samples(
+pub(crate) fn samples(
     metrics: &[VectorPodMetric],
     pods: &[VectorPod],
 ) -> (Vec<Option<Sample>>, Vec<MilliValue>) {
@@ -217,7 +217,7 @@ const ACCIDENTS: [&str; 4] = [
 ];
 
 /// The accident that a case is tagged with.
-pub fn accident(tags: &[String]) -> Option<&'static str> {
+pub(crate) fn accident(tags: &[String]) -> Option<&'static str> {
     ACCIDENTS
         .into_iter()
         .find(|accident| tags.iter().any(|tag| tag == accident))
