@@ -21,5 +21,9 @@ pub mod signals;
 pub mod source;
 pub mod world;
 
+mod service;
+
+pub use service::{Ports, Service, ServiceConfig, ServiceError, run};
+
 #[cfg(test)]
 mod testing;

@@ -3,6 +3,7 @@
 //! Names: `neap_*` for Neap's own; `keda_*` and `kube_horizontalpodautoscaler_*` as KEDA and
 //! kube-state-metrics name them.
 
+mod collect;
 mod compat;
 
 use std::fmt;
@@ -17,6 +18,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+pub use collect::RoomCollector;
 pub use compat::{Compat, TargetSeries, TriggerSeries};
 
 use crate::scaler::{ScaleError, Written};

@@ -1,0 +1,118 @@
+//! What cannot be acted on: said by name, and nobody else is touched.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::bench::Bench;
+
+fn workload() -> Value {
+    json!({"type": "kubernetes-workload", "metadata": {"podSelector": "app=producer", "value": "1"}})
+}
+
+/// Each fault, what the condition must name, and a spec that is right.
+fn faults() -> Vec<(&'static str, Value, Vec<&'static str>)> {
+    let with = |trigger: Value| json!({"minReplicaCount": 1, "triggers": [trigger]});
+    vec![
+        (
+            "unknown-trigger",
+            with(json!({"type": "prometeus", "metadata": {}})),
+            vec!["spec.triggers[0]", "prometeus", "must be one of"],
+        ),
+        (
+            "bad-metadata",
+            with(json!({"type": "node-accept-queue", "metadata": {"port": "http", "value": "4"}})),
+            vec!["port", "http"],
+        ),
+        (
+            "missing-metadata",
+            with(json!({"type": "kubernetes-workload", "metadata": {"value": "1"}})),
+            vec!["podSelector is missing"],
+        ),
+        (
+            "unknown-zone",
+            with(json!({"type": "cron", "metadata": {
+                "timezone": "Mars/Base", "start": "0 8 * * *", "end": "0 9 * * *", "desiredReplicas": "1"}})),
+            vec!["timezone", "Mars/Base"],
+        ),
+        (
+            "min-above-max",
+            json!({"minReplicaCount": 5, "maxReplicaCount": 2, "triggers": [workload()]}),
+            vec!["minReplicaCount", "5", "2"],
+        ),
+        (
+            "same-name-twice",
+            json!({"triggers": [
+                {"type": "kubernetes-workload", "name": "a", "metadata": {"podSelector": "a=b", "value": "1"}},
+                {"type": "kubernetes-workload", "name": "a", "metadata": {"podSelector": "a=b", "value": "1"}}]}),
+            vec!["triggerName", "a"],
+        ),
+        (
+            "no-such-auth",
+            with(json!({"type": "mysql", "metadata": {"query": "SELECT 1", "queryValue": "1"},
+                "authenticationRef": {"name": "nobody"}})),
+            vec!["authenticationRef.name", "nobody"],
+        ),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_fault_is_named_and_nobody_else_is_touched() {
+    let bench = Bench::start().await;
+    for (name, spec, _) in faults() {
+        bench.deployment(name, 2);
+        bench.scaled_object(name, spec);
+    }
+    bench.deployment("good", 1);
+    bench.scaled_object("good", json!({"minReplicaCount": 1, "triggers": [workload()]}));
+    for n in 0..3 {
+        bench.pod("producer", n);
+    }
+    bench.advance(Duration::from_millis(50));
+    for (name, _, parts) in faults() {
+        let (reason, message) = bench.publisher.condition(name, "Ready", "False").await;
+        assert_eq!(reason, "ScaledObjectCheckFailed", "{name}");
+        for part in parts {
+            assert!(message.contains(part), "{name}: {part} in {message}");
+        }
+        let (reason, _) = bench.publisher.condition(name, "Active", "Unknown").await;
+        assert_eq!(reason, "UnknownState", "{name}");
+    }
+    assert_eq!(bench.scaler.write(0).await.replicas, 3);
+    let written: Vec<_> = bench.scaler.writes().into_iter().map(|write| write.target).collect();
+    assert_eq!(written, ["good"]);
+    let told: Vec<String> = bench
+        .publisher
+        .events("ScaledObjectCheckFailed")
+        .into_iter()
+        .map(|note| note.regarding.name.to_string())
+        .collect();
+    assert_eq!(told.len(), faults().len(), "each is told once: {told:?}");
+
+    // Mended, the first of them is scaled.
+    bench.scaled_object("unknown-trigger", json!({"minReplicaCount": 1, "triggers": [workload()]}));
+    bench.advance(Duration::from_secs(3));
+    assert_eq!(bench.scaler.write(1).await.replicas, 3);
+    bench.publisher.condition("unknown-trigger", "Ready", "True").await;
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_good_object_that_turns_bad_holds_its_replicas() {
+    let bench = Bench::start().await;
+    bench.deployment("web", 1);
+    bench.scaled_object("web", json!({"minReplicaCount": 1, "triggers": [workload()]}));
+    for n in 0..3 {
+        bench.pod("producer", n);
+    }
+    bench.advance(Duration::from_millis(50));
+    assert_eq!(bench.scaler.write(0).await.replicas, 3);
+    bench.scaled_object("web", json!({"minReplicaCount": 1, "triggers": [{"type": "none", "metadata": {}}]}));
+    for n in 3..9 {
+        bench.pod("producer", n);
+    }
+    bench.advance(Duration::from_secs(20));
+    bench.publisher.condition("web", "Ready", "False").await;
+    assert_eq!(bench.scaler.writes().len(), 1, "nothing is scaled while the spec is wrong");
+    bench.stop().await;
+}

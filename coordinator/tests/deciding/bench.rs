@@ -1,0 +1,328 @@
+//! One coordinator under test, and the hands that move its world.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use neap_api::ScaledObject;
+use neap_coordinator::clock::{Boottime, Clock, ManualClock};
+use neap_coordinator::decide::DecideSettings;
+use neap_coordinator::keys::{TargetKey, TargetRef};
+use neap_coordinator::poll::PollLimits;
+use neap_coordinator::signals::{
+    BootId, ContainerId, NodeName, NodeTime, PodUid, SeriesKey, Signal, SignalLimits, SignalStore,
+    StreamWriter,
+};
+use neap_coordinator::world::{
+    Container, ContainerRole, Labels, PodFacts, PodPhase, PodShape, Readiness, Requests,
+    ScaleResource, StartedContainer, TargetFacts, TargetId, World,
+};
+use neap_coordinator::{Ports, Service, ServiceConfig};
+use neap_units::{Bytes, MilliValue};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::fakes::{ByHand, FakePublisher, FakeScaler, FakeSecrets};
+
+pub(crate) const NS: &str = "ns";
+const NODE: &str = "n1";
+/// The node was booted so long before the coordinator's machine.
+const NODE_AHEAD: i64 = 500_000_000;
+
+pub(crate) struct Bench {
+    pub(crate) clock: ManualClock,
+    pub(crate) world: Arc<World>,
+    pub(crate) store: Arc<SignalStore>,
+    pub(crate) scaler: Arc<FakeScaler>,
+    pub(crate) publisher: Arc<FakePublisher>,
+    pub(crate) secrets: Arc<FakeSecrets>,
+    pub(crate) wanted: neap_coordinator::signals::WantedWatch,
+    metrics: Arc<neap_coordinator::metrics::Metrics>,
+    stop: CancellationToken,
+    running: tokio::task::JoinHandle<()>,
+    pub(crate) data: Option<tempfile::TempDir>,
+}
+
+fn wall(seconds: i64) -> jiff::Timestamp {
+    jiff::Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+}
+
+impl Bench {
+    pub(crate) async fn start() -> Self {
+        Self::start_at(tempfile::tempdir().unwrap(), 1_000, 0).await
+    }
+
+    /// Starts on the disk of an earlier one, so many seconds after boot and on the wall.
+    pub(crate) async fn start_at(data: tempfile::TempDir, boot: i64, wall_seconds: i64) -> Self {
+        let clock = ManualClock::new(Boottime::from_micros(boot * 1_000_000), wall(wall_seconds));
+        let scaler = FakeScaler::new(clock.clone());
+        let publisher = FakePublisher::new();
+        let secrets = Arc::new(FakeSecrets::default());
+        let world = Arc::new(World::new());
+        let ports = Ports {
+            source: Arc::new(ByHand),
+            scaler: scaler.clone(),
+            publisher: publisher.clone(),
+            secrets: secrets.clone(),
+            clock: Arc::new(clock.clone()),
+        };
+        let config = ServiceConfig {
+            consensus: neap_consensus::Config::single(data.path(), 1),
+            decide: DecideSettings::default(),
+            signals: SignalLimits::default(),
+            polls: PollLimits::default(),
+            namespace: "neap".into(),
+        };
+        let service = Service::start(config, ports, world.clone()).await.unwrap();
+        let (store, wanted, metrics) =
+            (service.store.clone(), service.wanted.clone(), service.metrics.clone());
+        let mut leadership = service.consensus.leadership();
+        tokio::time::timeout(Duration::from_secs(60), leadership.wait_for(|seen| seen.is_self))
+            .await
+            .expect("one member leads itself")
+            .unwrap();
+        let stop = CancellationToken::new();
+        let shutdown = stop.clone();
+        let running = tokio::spawn(async move { service.until(shutdown).await.unwrap() });
+        // The fake world echoes writes as the API server's watch would.
+        let echo = world.clone();
+        scaler.on_write(Box::new(move |name, replicas, version| {
+            echo.apply_target_facts(&target_id(name), facts(name, replicas, version));
+        }));
+        Self {
+            clock,
+            world,
+            store,
+            scaler,
+            publisher,
+            secrets,
+            wanted,
+            metrics,
+            stop,
+            running,
+            data: Some(data),
+        }
+    }
+
+    /// Stops the coordinator in order and gives back its disk.
+    pub(crate) async fn stop(mut self) -> tempfile::TempDir {
+        self.stop.cancel();
+        tokio::time::timeout(Duration::from_secs(60), &mut self.running).await.unwrap().unwrap();
+        self.data.take().unwrap()
+    }
+
+    /// A Deployment `name` with this many replicas and as many ready pods.
+    pub(crate) fn deployment(&self, name: &str, replicas: i32) {
+        self.scaler.set(name, replicas, 1);
+        for n in 0..replicas {
+            self.pod(name, n);
+        }
+    }
+
+    /// What the watch says of the Deployment as it is now.
+    pub(crate) fn see(&self, name: &str) {
+        let (replicas, version) = self.scaler.get(name);
+        self.world.apply_target_facts(&target_id(name), facts(name, replicas, version));
+    }
+
+    /// Someone else sets the replicas.
+    pub(crate) fn set_by_hand(&self, name: &str, replicas: i32) {
+        let (_, version) = self.scaler.get(name);
+        self.scaler.set(name, replicas, version + 1);
+        self.see(name);
+    }
+
+    /// The pod `name-n`, ready, on the node.
+    pub(crate) fn pod(&self, name: &str, n: i32) {
+        self.world.apply_pod(Arc::new(pod(name, n)));
+    }
+
+    /// Creates a ScaledObject for the Deployment of the same name.
+    pub(crate) fn scaled_object(&self, name: &str, spec: Value) {
+        self.apply(name, spec, json!({}));
+    }
+
+    /// The same with annotations and other metadata.
+    pub(crate) fn apply(&self, name: &str, spec: Value, metadata: Value) {
+        let mut object = json!({
+            "apiVersion": "keda.sh/v1alpha1",
+            "kind": "ScaledObject",
+            "metadata": {
+                "name": name,
+                "namespace": NS,
+                "uid": format!("so-{name}"),
+                "creationTimestamp": wall(-3_600).to_string(),
+            },
+            "spec": spec,
+        });
+        for (field, value) in metadata.as_object().unwrap() {
+            object["metadata"][field] = value.clone();
+        }
+        if object["spec"]["scaleTargetRef"].is_null() {
+            object["spec"]["scaleTargetRef"] = json!({"name": name});
+        }
+        let object: ScaledObject = serde_json::from_value(object).unwrap();
+        let target = object.spec.scale_target_ref.name.clone();
+        self.world.apply_scaled_object(object);
+        if self.scaler.knows(&target) {
+            self.see(&target);
+        }
+    }
+
+    pub(crate) fn advance(&self, span: Duration) {
+        self.clock.advance(span);
+    }
+
+    /// Has `name` evaluated once more, after everything that happened before.
+    pub(crate) async fn evaluate(&self, name: &str) {
+        // Two rounds: a write of the first round has been sent before the second ends.
+        for _ in 0..2 {
+            let before = self.evaluations();
+            self.store.dirty().mark(&key(name));
+            self.clock.advance(Duration::from_millis(25));
+            let waited = async {
+                while self.evaluations() == before {
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(60), waited).await.expect("an evaluation");
+        }
+    }
+
+    fn evaluations(&self) -> u64 {
+        self.figure("neap_evaluations_total")
+    }
+
+    /// A counter or gauge without labels.
+    pub(crate) fn figure(&self, name: &str) -> u64 {
+        let text = self.metrics.encode().unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ').map(str::to_owned));
+        line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("{name} in\n{text}"))
+    }
+
+    pub(crate) fn text(&self) -> String {
+        self.metrics.encode().unwrap()
+    }
+
+    /// An agent on the node, connected now.
+    pub(crate) fn agent(&self) -> Agent {
+        let now = self.clock.boottime();
+        let node = NodeName::new(NODE).unwrap();
+        let stream = self.store.connect(node, BootId::new("boot").unwrap(), 1, now).unwrap();
+        Agent { stream, clock: self.clock.clone(), defined: 0 }
+    }
+}
+
+/// Sends what an agent would.
+pub(crate) struct Agent {
+    stream: StreamWriter,
+    clock: ManualClock,
+    defined: u32,
+}
+
+impl Agent {
+    fn now(&self) -> NodeTime {
+        let micros = self.clock.boottime().as_micros() + NODE_AHEAD;
+        NodeTime::from_nanos(u64::try_from(micros).unwrap() * 1_000)
+    }
+
+    pub(crate) fn define(&mut self, key: SeriesKey, interval: Duration) -> u32 {
+        self.defined += 1;
+        self.stream.batch().unwrap().define(self.defined, key, interval, false).unwrap();
+        self.defined
+    }
+
+    pub(crate) fn backlog(&mut self, pod: &str, port: u16) -> u32 {
+        let key = SeriesKey::pod(&PodUid::new(pod).unwrap(), Signal::AcceptBacklog(port));
+        self.define(key, Duration::from_millis(100))
+    }
+
+    pub(crate) fn cpu(&mut self, pod: &str) -> u32 {
+        let container = ContainerId::new(&format!("{pod}-app"));
+        let key = SeriesKey::container(&PodUid::new(pod).unwrap(), &container, Signal::CpuUsage);
+        self.define(key, Duration::from_secs(1))
+    }
+
+    pub(crate) fn gauge(&mut self, id: u32, integral: f64, last: u64) {
+        let at = self.now();
+        let now = self.clock.boottime();
+        let mut batch = self.stream.batch().unwrap();
+        batch.gauge(id, at, integral, last, last);
+        batch.heartbeat(at, now);
+    }
+
+    pub(crate) fn counter(&mut self, id: u32, value: u64) {
+        let at = self.now();
+        let now = self.clock.boottime();
+        let mut batch = self.stream.batch().unwrap();
+        batch.counter(id, at, value, 0);
+        batch.heartbeat(at, now);
+    }
+
+    pub(crate) fn heartbeat(&mut self) {
+        let at = self.now();
+        let now = self.clock.boottime();
+        self.stream.batch().unwrap().heartbeat(at, now);
+    }
+}
+
+pub(crate) fn key(name: &str) -> TargetKey {
+    TargetKey::new(NS, name)
+}
+
+pub(crate) fn target_ref(name: &str) -> TargetRef {
+    TargetRef::new(NS, "apps/v1", "Deployment", name)
+}
+
+pub(crate) fn target_id(name: &str) -> TargetId {
+    TargetId::from(&target_ref(name))
+}
+
+pub(crate) fn facts(name: &str, replicas: i32, version: u64) -> TargetFacts {
+    TargetFacts {
+        resource: Arc::new(ScaleResource {
+            group: "apps".into(),
+            version: "v1".into(),
+            kind: "Deployment".into(),
+            plural: "deployments".into(),
+        }),
+        uid: format!("deployment-{name}").into(),
+        replicas,
+        status_replicas: replicas,
+        selector: Ok(Some(format!("app={name}").parse().unwrap())),
+        resource_version: version.to_string().into(),
+        generation: 1,
+        deleting: false,
+        template: None,
+    }
+}
+
+pub(crate) fn pod(name: &str, n: i32) -> PodFacts {
+    let uid = PodUid::new(&format!("{name}-{n}")).unwrap();
+    let container = Container {
+        name: "app".into(),
+        role: ContainerRole::App,
+        requests: Requests { cpu: Some(MilliValue::new(100)), memory: Some(Bytes::new(1 << 20)) },
+        tcp_ports: Arc::from([8080]),
+    };
+    PodFacts {
+        uid: uid.clone(),
+        cgroup_uid: uid,
+        namespace: NS.into(),
+        name: format!("{name}-{n}").into(),
+        labels: [("app", name)].into_iter().collect::<Labels>(),
+        node: Some(NodeName::new(NODE).unwrap()),
+        phase: PodPhase::Running,
+        deleting: false,
+        ready: Readiness::True,
+        ready_changed: Some(wall(-3_600)),
+        started: Some(wall(-3_600)),
+        started_containers: [StartedContainer {
+            name: "app".into(),
+            id: ContainerId::new(&format!("{name}-{n}-app")),
+        }]
+        .into(),
+        ips: Box::default(),
+        shape: Arc::new(PodShape { containers: vec![container], ..PodShape::default() }),
+        owner: None,
+    }
+}

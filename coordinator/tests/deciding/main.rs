@@ -1,0 +1,12 @@
+//! The whole coordinator in this process, without a cluster: real engine, real log on a temporary
+//! disk, a clock that the tests move, and fakes where the ports are.
+
+mod backlog;
+mod bad_input;
+mod bench;
+mod events;
+mod fakes;
+mod ownership;
+mod restart;
+mod triggers;
+mod writes;

@@ -1,0 +1,148 @@
+//! How writes behave when the API server does not just take them.
+
+use std::time::Duration;
+
+use neap_coordinator::scaler::ScaleError;
+use serde_json::json;
+
+use crate::bench::Bench;
+
+fn spec() -> serde_json::Value {
+    json!({
+        "minReplicaCount": 1,
+        "maxReplicaCount": 50,
+        "advanced": {"horizontalPodAutoscalerConfig": {"behavior": {
+            "scaleUp": {"policies": [{"type": "Pods", "value": 100, "periodSeconds": 15}]},
+        }}},
+        "triggers": [{"type": "kubernetes-workload", "metadata": {"podSelector": "app=producer", "value": "1"}}],
+    })
+}
+
+async fn bench_at_one() -> Bench {
+    let bench = Bench::start().await;
+    bench.deployment("web", 1);
+    bench.scaled_object("web", spec());
+    bench.pod("producer", 0);
+    bench.evaluate("web").await;
+    assert_eq!(bench.scaler.writes(), []);
+    bench
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_the_first_at_most_one_write_per_second() {
+    let bench = bench_at_one().await;
+    bench.pod("producer", 1);
+    bench.advance(Duration::from_millis(25));
+    let first = bench.scaler.write(0).await;
+    assert_eq!(first.replicas, 2);
+    bench.pod("producer", 2);
+    bench.evaluate("web").await;
+    bench.pod("producer", 3);
+    bench.evaluate("web").await;
+    assert_eq!(bench.scaler.writes().len(), 1);
+    bench.advance(Duration::from_millis(1_000));
+    let second = bench.scaler.write(1).await;
+    assert_eq!(second.replicas, 4, "what was held back comes together");
+    assert!(second.at.since(first.at) >= Duration::from_secs(1));
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_conflict_is_read_again_and_decided_again() {
+    let bench = bench_at_one().await;
+    // Someone else changed the object, and the watch has not said so yet.
+    bench.scaler.set("web", 1, 7);
+    bench.pod("producer", 1);
+    bench.advance(Duration::from_millis(25));
+    assert_eq!(bench.scaler.refusal(0).await.1, ScaleError::Conflict);
+    bench.advance(Duration::from_millis(25));
+    let write = bench.scaler.write(0).await;
+    assert_eq!((write.replicas, write.version.as_str()), (2, "7"));
+    assert!(bench.text().contains("neap_scale_writes_total{result=\"conflict\"} 1"));
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn retry_after_is_honoured_for_all_targets() {
+    let bench = bench_at_one().await;
+    bench.deployment("other", 1);
+    let mut other = spec();
+    other["triggers"][0]["metadata"]["podSelector"] = json!("app=late");
+    bench.scaled_object("other", other);
+    bench.evaluate("other").await;
+    bench.scaler.fail([ScaleError::Throttled { retry_after: Duration::from_secs(40) }]);
+    bench.pod("producer", 1);
+    bench.advance(Duration::from_millis(25));
+    bench.scaler.refusal(0).await;
+    bench.evaluate("web").await;
+    bench.pod("late", 0);
+    bench.pod("late", 1);
+    bench.advance(Duration::from_secs(30));
+    bench.evaluate("web").await;
+    bench.evaluate("other").await;
+    assert_eq!(bench.scaler.writes(), []);
+    bench.advance(Duration::from_secs(11));
+    bench.scaler.write(1).await;
+    let mut written: Vec<String> = bench.scaler.writes().into_iter().map(|write| write.target).collect();
+    written.sort();
+    assert_eq!(written, ["other", "web"]);
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_write_is_shown_and_tried_again() {
+    let bench = bench_at_one().await;
+    bench.scaler.fail([ScaleError::Forbidden("deployments.apps/scale is forbidden".into())]);
+    bench.pod("producer", 1);
+    bench.advance(Duration::from_millis(25));
+    bench.scaler.refusal(0).await;
+    let event = bench.publisher.event("FailedRescale").await;
+    assert!(event.note.contains("is forbidden"), "{}", event.note);
+    bench.advance(Duration::from_millis(1_050));
+    assert_eq!(bench.scaler.write(0).await.replicas, 2);
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_keeps_resetting_the_replicas_is_named() {
+    let bench = bench_at_one().await;
+    *bench.scaler.manager.lock().unwrap() = Some("argocd-controller".to_owned());
+    for n in 1..3 {
+        bench.pod("producer", n);
+    }
+    for round in 0..3 {
+        bench.advance(Duration::from_millis(1_100));
+        assert_eq!(bench.scaler.write(round).await.replicas, 3, "a change from outside is answered");
+        bench.evaluate("web").await;
+        bench.set_by_hand("web", 1);
+    }
+    let event = bench.publisher.event("TargetContested").await;
+    assert!(event.note.contains("argocd-controller"), "{}", event.note);
+    let contested = bench.publisher.condition("web", "Contested", "True");
+    bench.advance(Duration::from_secs(3));
+    bench.evaluate("web").await;
+    assert!(contested.await.1.contains("argocd-controller"));
+    assert_eq!(bench.scaler.writes().len(), 3, "one write per 15 s");
+    bench.advance(Duration::from_secs(13));
+    assert_eq!(bench.scaler.write(3).await.replicas, 3);
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn steady_load_writes_nothing() {
+    let bench = bench_at_one().await;
+    bench.publisher.condition("web", "Ready", "True").await;
+    bench.advance(Duration::from_secs(2));
+    bench.evaluate("web").await;
+    bench.advance(Duration::from_secs(2));
+    bench.evaluate("web").await;
+    let before = bench.publisher.patches();
+    for _ in 0..60 {
+        bench.advance(Duration::from_secs(5));
+        bench.evaluate("web").await;
+    }
+    assert_eq!(bench.scaler.writes(), []);
+    let written = bench.publisher.patches() - before;
+    assert!(written <= 6, "{written} status writes in 5 minutes: at most one a minute, for lastActiveTime");
+    bench.stop().await;
+}
