@@ -1,0 +1,246 @@
+//! CPU and memory of one container.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use neap_proto::node::SeriesKind;
+
+use crate::cgroup::file::{CgroupFile, Scratch};
+use crate::cgroup::hierarchy::Hierarchies;
+use crate::cgroup::parse::{self, CpuStat, MemoryEvents};
+use crate::clock::BootTime;
+use crate::series::slot::Slot;
+use crate::series::table::{Meaning, Table};
+
+/// v1: looks at a group that was never throttled are this many CPU readings apart. Most groups
+/// have no quota, and the file is one more to read.
+const UNTHROTTLED_PAUSE: u8 = 10;
+
+const CPU_KINDS: [SeriesKind; 4] = [
+    SeriesKind::CpuUsage,
+    SeriesKind::CpuPeriods,
+    SeriesKind::CpuThrottledPeriods,
+    SeriesKind::CpuThrottled,
+];
+const MEMORY_KINDS: [SeriesKind; 5] = [
+    SeriesKind::MemoryWorkingSet,
+    SeriesKind::MemoryEventsHigh,
+    SeriesKind::MemoryEventsMax,
+    SeriesKind::MemoryEventsOom,
+    SeriesKind::MemoryEventsOomKill,
+];
+
+/// One container.
+#[derive(Debug)]
+pub(super) struct Container {
+    pub(super) id: Arc<str>,
+    /// Relative to the root of each hierarchy.
+    pub(super) path: PathBuf,
+    cpu_stat: CgroupFile,
+    throttling: CgroupFile,
+    throttling_pause: u8,
+    last_throttling: CpuStat,
+    current: CgroupFile,
+    stat: CgroupFile,
+    events: CgroupFile,
+    failcnt: CgroupFile,
+    cpu: [Slot; 4],
+    memory: [Slot; 5],
+}
+
+impl Container {
+    pub(super) fn new(id: Arc<str>, path: PathBuf) -> Self {
+        Self {
+            id,
+            path,
+            cpu_stat: CgroupFile::default(),
+            throttling: CgroupFile::default(),
+            throttling_pause: 0,
+            last_throttling: CpuStat::default(),
+            current: CgroupFile::default(),
+            stat: CgroupFile::default(),
+            events: CgroupFile::default(),
+            failcnt: CgroupFile::default(),
+            cpu: Default::default(),
+            memory: Default::default(),
+        }
+    }
+
+    /// Reads the CPU counters; false if there are none.
+    pub(super) fn read_cpu(
+        &mut self,
+        pod: &Arc<str>,
+        each: Duration,
+        at: BootTime,
+        reading: &mut Reading<'_>,
+    ) -> bool {
+        let stat = self.cpu_stat(each, reading);
+        let values = [
+            stat.usage_us,
+            stat.periods,
+            stat.throttled_periods,
+            stat.throttled_us,
+        ];
+        for ((slot, kind), value) in self.cpu.iter_mut().zip(CPU_KINDS).zip(values) {
+            slot.set(reading.table, value, at, || {
+                Meaning::of_container(kind, pod, &self.id, each)
+            });
+        }
+        stat.usage_us.is_some()
+    }
+
+    fn cpu_stat(&mut self, each: Duration, reading: &mut Reading<'_>) -> CpuStat {
+        let keep = keep(each);
+        let Reading {
+            hierarchies,
+            scratch,
+            ..
+        } = reading;
+        let mut stat = CpuStat::default();
+        if let Some(root) = &hierarchies.unified
+            && let Some(bytes) = self
+                .cpu_stat
+                .read(root, &self.path, "cpu.stat", keep, scratch)
+        {
+            stat = parse::cpu_stat(bytes);
+        } else if let Some(root) = &hierarchies.cpuacct {
+            let nanos = self
+                .cpu_stat
+                .read(root, &self.path, "cpuacct.usage", keep, scratch);
+            stat.usage_us = nanos.and_then(parse::number).map(|nanos| nanos / 1000);
+        }
+        if stat.periods.is_none()
+            && let Some(root) = &hierarchies.cpu
+        {
+            let throttling = self.throttling(root, keep, scratch);
+            stat = CpuStat {
+                usage_us: stat.usage_us,
+                ..throttling
+            };
+        }
+        stat
+    }
+
+    fn throttling(&mut self, root: &Path, keep: bool, scratch: &mut Scratch) -> CpuStat {
+        if self.throttling_pause > 0 {
+            self.throttling_pause -= 1;
+            return self.last_throttling;
+        }
+        let read = self
+            .throttling
+            .read(root, &self.path, "cpu.stat", keep, scratch);
+        self.last_throttling = read.map(parse::cpu_stat).unwrap_or_default();
+        if self.last_throttling.periods == Some(0) {
+            self.throttling_pause = UNTHROTTLED_PAUSE;
+        }
+        self.last_throttling
+    }
+
+    /// Reads the working set and the memory events.
+    pub(super) fn read_memory(
+        &mut self,
+        pod: &Arc<str>,
+        each: Duration,
+        at: BootTime,
+        reading: &mut Reading<'_>,
+    ) {
+        let (working_set, events) = self.memory(each, reading);
+        let values = [
+            working_set,
+            events.high,
+            events.max,
+            events.oom,
+            events.oom_kill,
+        ];
+        for ((slot, kind), value) in self.memory.iter_mut().zip(MEMORY_KINDS).zip(values) {
+            slot.set(reading.table, value, at, || {
+                Meaning::of_container(kind, pod, &self.id, each)
+            });
+        }
+    }
+
+    fn memory(&mut self, each: Duration, reading: &mut Reading<'_>) -> (Option<u64>, MemoryEvents) {
+        let keep = keep(each);
+        let Reading {
+            hierarchies,
+            scratch,
+            ..
+        } = reading;
+        if let Some(root) = &hierarchies.memory {
+            let mut read = |file: &mut CgroupFile, name| {
+                file.read(root, &self.path, name, keep, scratch)
+                    .map(|bytes| {
+                        (
+                            parse::number(bytes),
+                            parse::inactive_file(bytes),
+                            parse::memory_events(bytes),
+                        )
+                    })
+            };
+            let usage =
+                read(&mut self.current, "memory.usage_in_bytes").and_then(|(number, ..)| number);
+            let inactive =
+                read(&mut self.stat, "memory.stat").and_then(|(_, inactive, _)| inactive);
+            let mut events = read(&mut self.events, "memory.oom_control")
+                .map(|(.., events)| events)
+                .unwrap_or_default();
+            events.max = read(&mut self.failcnt, "memory.failcnt").and_then(|(number, ..)| number);
+            return (working_set(usage, inactive), events);
+        }
+        let Some(root) = &hierarchies.unified else {
+            return (None, MemoryEvents::default());
+        };
+        let usage = self
+            .current
+            .read(root, &self.path, "memory.current", keep, scratch)
+            .and_then(parse::number);
+        let inactive = self
+            .stat
+            .read(root, &self.path, "memory.stat", keep, scratch)
+            .and_then(parse::inactive_file);
+        let events = self
+            .events
+            .read(root, &self.path, "memory.events", keep, scratch);
+        (
+            working_set(usage, inactive),
+            events.map(parse::memory_events).unwrap_or_default(),
+        )
+    }
+
+    pub(super) fn set_intervals(&self, cpu: Duration, memory: Duration, table: &mut Table) {
+        self.cpu
+            .iter()
+            .for_each(|slot| slot.set_interval(table, cpu));
+        self.memory
+            .iter()
+            .for_each(|slot| slot.set_interval(table, memory));
+    }
+
+    pub(super) fn end(&mut self, table: &mut Table) {
+        self.cpu
+            .iter_mut()
+            .chain(&mut self.memory)
+            .for_each(|slot| slot.end(table));
+    }
+}
+
+fn working_set(usage: Option<u64>, inactive: Option<u64>) -> Option<u64> {
+    Some(usage?.saturating_sub(inactive?))
+}
+
+/// What a reading needs at hand.
+pub(super) struct Reading<'a> {
+    pub(super) hierarchies: &'a Hierarchies,
+    pub(super) scratch: &'a mut Scratch,
+    pub(super) table: &'a mut Table,
+}
+
+/// Files that are read at least this often are kept open.
+pub(super) fn keep(each: Duration) -> bool {
+    each <= Duration::from_secs(2)
+}
+
+#[cfg(test)]
+#[path = "container_test.rs"]
+mod tests;

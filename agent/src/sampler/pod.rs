@@ -1,0 +1,216 @@
+//! One pod: its containers, its pressure and its sockets.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use neap_proto::node::{PortListening, SeriesKind};
+
+use super::container::{Container, Reading, keep};
+use super::sockets::{Sockets, Surroundings};
+use crate::cgroup::file::CgroupFile;
+use crate::cgroup::parse;
+use crate::clock::BootTime;
+use crate::directives::PodPlan;
+use crate::series::slot::Slot;
+use crate::series::table::{Meaning, Table};
+
+const PRESSURE: [(&str, SeriesKind, SeriesKind); 3] = [
+    (
+        "cpu.pressure",
+        SeriesKind::PressureCpuSome,
+        SeriesKind::PressureCpuFull,
+    ),
+    (
+        "memory.pressure",
+        SeriesKind::PressureMemorySome,
+        SeriesKind::PressureMemoryFull,
+    ),
+    (
+        "io.pressure",
+        SeriesKind::PressureIoSome,
+        SeriesKind::PressureIoFull,
+    ),
+];
+
+/// One pod.
+#[derive(Debug)]
+pub(super) struct Pod {
+    uid: Arc<str>,
+    path: PathBuf,
+    plan: PodPlan,
+    containers: Vec<Container>,
+    pressure: [PressureFile; 3],
+    sockets: Sockets,
+    usage_due: BootTime,
+    memory_due: BootTime,
+}
+
+#[derive(Debug, Default)]
+struct PressureFile {
+    file: CgroupFile,
+    some: Slot,
+    full: Slot,
+}
+
+impl Pod {
+    /// A pod whose containers are not known yet; `path` is its cgroup.
+    pub(super) fn new(uid: Arc<str>, path: PathBuf, plan: PodPlan, now: BootTime) -> Self {
+        let mut pod = Self {
+            uid,
+            path,
+            plan: plan.clone(),
+            containers: Vec::new(),
+            pressure: Default::default(),
+            sockets: Sockets::default(),
+            usage_due: now,
+            memory_due: now,
+        };
+        pod.sockets.set_plan(&plan, now, &mut Table::default());
+        pod
+    }
+
+    pub(super) fn add_container(&mut self, id: Arc<str>, path: PathBuf, now: BootTime) {
+        if !self.containers.iter().any(|container| container.id == id) {
+            self.containers.push(Container::new(id, path));
+            // A first point as early as possible: a rate needs two.
+            self.usage_due = now;
+            self.memory_due = now;
+            self.sockets.check_now(now);
+        }
+    }
+
+    pub(super) fn remove_container(&mut self, id: &str, now: BootTime, table: &mut Table) {
+        self.containers.retain_mut(|container| {
+            let stays = *container.id != *id;
+            if !stays {
+                container.end(table);
+            }
+            stays
+        });
+        self.sockets.check_now(now);
+    }
+
+    pub(super) fn containers(&self) -> usize {
+        self.containers.len()
+    }
+
+    pub(super) fn set_plan(&mut self, plan: PodPlan, now: BootTime, table: &mut Table) {
+        if plan == self.plan {
+            return;
+        }
+        if plan.interval != self.plan.interval || plan.memory_interval != self.plan.memory_interval
+        {
+            for container in &self.containers {
+                container.set_intervals(plan.interval, plan.memory_interval, table);
+            }
+            for pressure in &self.pressure {
+                pressure.some.set_interval(table, plan.interval);
+                pressure.full.set_interval(table, plan.interval);
+            }
+            self.usage_due = self.usage_due.min(now);
+            self.memory_due = self.memory_due.min(now);
+        }
+        self.sockets.set_plan(&plan, now, table);
+        self.plan = plan;
+    }
+
+    /// When something has to be read next.
+    pub(super) fn due(&self) -> BootTime {
+        self.usage_due.min(self.memory_due).min(self.sockets.due())
+    }
+
+    /// Looks up the sockets that are due.
+    pub(super) fn read_sockets(
+        &mut self,
+        now: BootTime,
+        surroundings: &mut Surroundings<'_>,
+        table: &mut Table,
+    ) {
+        if self.sockets.due() <= now {
+            let containers = self
+                .containers
+                .iter()
+                .map(|container| container.path.as_path());
+            self.sockets
+                .read(&self.uid, &self.plan, containers, now, surroundings, table);
+        }
+    }
+
+    /// Reads the cgroup files that are due. `now` decides what is, `at` says when it was read.
+    pub(super) fn read_cgroups(
+        &mut self,
+        now: BootTime,
+        at: &dyn Fn() -> BootTime,
+        reading: &mut Reading<'_>,
+    ) {
+        if self.usage_due <= now {
+            let each = self.plan.interval;
+            for container in &mut self.containers {
+                container.read_cpu(&self.uid, each, at(), reading);
+            }
+            self.read_pressure(each, at(), reading);
+            self.usage_due = now.next_multiple(each);
+        }
+        if self.memory_due <= now {
+            let each = self.plan.memory_interval;
+            for container in &mut self.containers {
+                container.read_memory(&self.uid, each, at(), reading);
+            }
+            self.memory_due = now.next_multiple(each);
+        }
+    }
+
+    fn read_pressure(&mut self, each: Duration, at: BootTime, reading: &mut Reading<'_>) {
+        let Some(root) = &reading.hierarchies.unified else {
+            return;
+        };
+        for (pressure, (name, some, full)) in self.pressure.iter_mut().zip(PRESSURE) {
+            let bytes = pressure
+                .file
+                .read(root, &self.path, name, keep(each), reading.scratch);
+            let read = bytes.map(parse::pressure).unwrap_or_default();
+            pressure.some.set(reading.table, read.some_us, at, || {
+                Meaning::of_pod(some, &self.uid, each)
+            });
+            pressure.full.set(reading.table, read.full_us, at, || {
+                Meaning::of_pod(full, &self.uid, each)
+            });
+        }
+    }
+
+    /// Reads usage and pressure at the next step, whatever the interval.
+    pub(super) fn hurry(&mut self, now: BootTime) {
+        self.usage_due = self.usage_due.min(now);
+    }
+
+    /// Ports that were found listening and not told to the stream.
+    pub(super) fn take_listening(&mut self, found: &mut Vec<PortListening>) {
+        self.sockets.take_listening(&self.uid, found);
+    }
+
+    /// A new stream has to be told again.
+    pub(super) fn forget_told(&mut self) {
+        self.sockets.forget_told();
+    }
+
+    pub(super) fn end(&mut self, table: &mut Table) {
+        for container in &mut self.containers {
+            container.end(table);
+        }
+        for pressure in &mut self.pressure {
+            pressure.some.end(table);
+            pressure.full.end(table);
+        }
+        self.sockets.end(table);
+    }
+
+    /// Whether the pod's namespace is held open.
+    pub(super) fn holds_namespace(&self) -> bool {
+        self.sockets.attached()
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}

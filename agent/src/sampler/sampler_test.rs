@@ -1,0 +1,336 @@
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
+
+use neap_proto::node::agent_message::Message;
+use neap_proto::node::{
+    self, AgentMessage, Directives, NodeSettings, PodDirective, Samples, SeriesKind,
+};
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::cgroup::hierarchy::Hierarchies;
+
+const POD: &str = "0f8c1d2e-3a4b-4c5d-8e6f-7a8b9c0d1e2f";
+
+#[derive(Clone, Default)]
+struct ManualClock(Arc<Mutex<BootTime>>);
+
+impl ManualClock {
+    fn set(&self, now: BootTime) {
+        *self.0.lock().unwrap() = now;
+    }
+}
+
+impl BootClock for ManualClock {
+    fn now(&self) -> BootTime {
+        *self.0.lock().unwrap()
+    }
+}
+
+struct Fixture {
+    root: tempfile::TempDir,
+    clock: ManualClock,
+    mailbox: Arc<Mailbox>,
+    metrics: Arc<Metrics>,
+    sampler: Sampler<ManualClock>,
+}
+
+fn container() -> String {
+    "ab".repeat(32)
+}
+
+fn pod_path() -> String {
+    format!("kubepods/burstable/pod{POD}")
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::write(root.path().join("cgroup.controllers"), "cpu memory io").unwrap();
+        std::fs::create_dir_all(root.path().join("kubepods/burstable")).unwrap();
+        let clock = ManualClock::default();
+        clock.set(BootTime::from_nanos(1_000_000_000));
+        let mailbox = Arc::new(Mailbox::new().unwrap());
+        let metrics = Arc::new(Metrics::new("restricted"));
+        let sources = Sources {
+            tree: Tree::new(Hierarchies::detect(root.path()).unwrap(), None),
+            node: NodeReader::open(Path::new("/proc")).unwrap(),
+            namespaces: None,
+            trigger: None,
+        };
+        let sampler = Sampler::new(clock.clone(), sources, mailbox.clone(), metrics.clone());
+        Self {
+            root,
+            clock,
+            mailbox,
+            metrics,
+            sampler,
+        }
+    }
+
+    fn write(&self, path: &str, content: &str) {
+        let path = self.root.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
+
+    fn add_pod(&self, usage: u64) {
+        self.write(
+            &format!("{}/cpu.pressure", pod_path()),
+            "some avg10=0 total=11\nfull avg10=0 total=7\n",
+        );
+        self.set_usage(usage);
+    }
+
+    fn set_usage(&self, usage: u64) {
+        self.write(
+            &format!("{}/{}/cpu.stat", pod_path(), container()),
+            &format!("usage_usec {usage}\n"),
+        );
+    }
+
+    fn attach(&self, room: usize) -> mpsc::Receiver<AgentMessage> {
+        let (messages, receiver) = mpsc::channel(room);
+        self.mailbox.set_outlet(Some(Outlet {
+            messages,
+            sent: Arc::new(AtomicU64::new(0)),
+        }));
+        receiver
+    }
+
+    fn direct(&self, generation: u64, interval_ms: u32) {
+        self.mailbox.set_directives(Directives {
+            generation,
+            node: Some(NodeSettings::default()),
+            pods: vec![PodDirective {
+                pod_uid: POD.into(),
+                interval_ms,
+                ..Default::default()
+            }],
+        });
+    }
+
+    fn step_at(&mut self, seconds: f64) -> BootTime {
+        self.clock.set(BootTime::from_nanos((seconds * 1e9) as u64));
+        match self.sampler.step(false) {
+            Step::Until(due) => due,
+            Step::Stop => panic!("nobody asked it to stop"),
+        }
+    }
+}
+
+fn samples(receiver: &mut mpsc::Receiver<AgentMessage>) -> Vec<Samples> {
+    let mut samples = Vec::new();
+    while let Ok(message) = receiver.try_recv() {
+        if let Some(Message::Samples(batch)) = message.message {
+            samples.push(batch);
+        }
+    }
+    samples
+}
+
+fn defined(samples: &[Samples], kind: SeriesKind) -> Option<&node::SeriesDefinition> {
+    samples
+        .iter()
+        .flat_map(|batch| &batch.defined)
+        .find(|defined| defined.kind() == kind)
+}
+
+#[test]
+fn a_pod_appears_is_read_at_its_interval_and_goes() {
+    let mut fixture = Fixture::new();
+    let mut stream = fixture.attach(64);
+    fixture.step_at(1.0);
+    let first = samples(&mut stream);
+    assert_eq!((first[0].sequence, first[0].pods_appeared.len()), (1, 0));
+    assert!(defined(&first, SeriesKind::NodeCpuUsage).is_some());
+
+    fixture.direct(3, 1_000);
+    fixture.add_pod(500);
+    fixture.step_at(1.2);
+    let batches = samples(&mut stream);
+    assert_eq!(
+        batches
+            .iter()
+            .flat_map(|batch| &batch.pods_appeared)
+            .collect::<Vec<_>>(),
+        [POD]
+    );
+    assert_eq!(batches[0].directives_generation, 3);
+    let usage = defined(&batches, SeriesKind::CpuUsage).unwrap();
+    assert_eq!(
+        (usage.container_id.clone(), usage.interval_ms),
+        (container(), 1_000)
+    );
+    let usage = usage.id;
+    assert!(defined(&batches, SeriesKind::PressureCpuFull).is_some());
+    assert_eq!(fixture.metrics.pods.get(), 1);
+
+    fixture.set_usage(900);
+    fixture.step_at(1.9);
+    assert!(
+        samples(&mut stream)
+            .iter()
+            .all(|batch| batch.counters.iter().all(|point| point.series != usage))
+    );
+    assert!(fixture.step_at(2.0) > BootTime::from_nanos(2_000_000_000));
+    let point = samples(&mut stream)
+        .iter()
+        .flat_map(|batch| batch.counters.clone())
+        .find(|point| point.series == usage);
+    assert_eq!(point.unwrap().value, 900);
+
+    std::fs::remove_dir_all(fixture.root.path().join(pod_path())).unwrap();
+    fixture.step_at(2.1);
+    let batches = samples(&mut stream);
+    assert_eq!(batches[0].pods_vanished, [POD]);
+    assert!(batches[0].gone.contains(&usage));
+    assert_eq!(fixture.metrics.pods.get(), 0);
+}
+
+#[test]
+fn a_new_stream_gets_the_replay_before_anything_else() {
+    let mut fixture = Fixture::new();
+    fixture.direct(1, 1_000);
+    fixture.add_pod(0);
+    for second in 1..=5u64 {
+        fixture.set_usage(second * 100);
+        fixture.step_at(second as f64);
+    }
+    let mut stream = fixture.attach(64);
+    fixture.step_at(5.5);
+    let Some(Message::Replay(replay)) = stream.try_recv().unwrap().message else {
+        panic!("no replay first")
+    };
+    assert!(replay.last);
+    let usage = replay
+        .defined
+        .iter()
+        .find(|defined| defined.kind() == SeriesKind::CpuUsage)
+        .unwrap();
+    let history = replay
+        .series
+        .iter()
+        .find(|history| history.series == usage.id)
+        .unwrap();
+    assert_eq!(history.values, [100, 200, 300, 400, 500]);
+    assert_eq!(
+        history.ages_us,
+        [4_500_000, 3_500_000, 2_500_000, 1_500_000, 500_000]
+    );
+    let first = &samples(&mut stream)[0];
+    assert_eq!(
+        (first.sequence, &first.pods_appeared),
+        (1, &vec![POD.to_owned()])
+    );
+    assert!(first.defined.is_empty());
+}
+
+#[test]
+fn a_stream_without_room_loses_nothing_and_does_not_spin() {
+    let mut fixture = Fixture::new();
+    fixture.direct(1, 1_000);
+    fixture.add_pod(0);
+    let mut stream = fixture.attach(2);
+    fixture.step_at(1.0);
+    for second in 2..=6u64 {
+        fixture.set_usage(second);
+        let due = fixture.step_at(second as f64);
+        assert!(due > fixture.clock.now(), "it would spin");
+    }
+    assert!(fixture.metrics.batches_deferred.get() > 0);
+    stream.try_recv().unwrap();
+    stream.try_recv().unwrap();
+    fixture.step_at(6.2);
+    let batches = samples(&mut stream);
+    assert!(
+        batches
+            .iter()
+            .flat_map(|batch| &batch.counters)
+            .any(|point| point.value == 6)
+    );
+}
+
+#[test]
+fn silence_is_broken_by_heartbeats() {
+    let mut fixture = Fixture::new();
+    let mut stream = fixture.attach(64);
+    fixture.mailbox.set_directives(Directives {
+        generation: 1,
+        node: Some(NodeSettings {
+            node_interval_ms: 60_000,
+            heartbeat_ms: 2_000,
+            ..Default::default()
+        }),
+        pods: Vec::new(),
+    });
+    fixture.step_at(1.0);
+    samples(&mut stream);
+    fixture.step_at(2.9);
+    assert_eq!(samples(&mut stream), []);
+    fixture.step_at(3.0);
+    let heartbeat = samples(&mut stream);
+    assert_eq!(
+        (
+            heartbeat.len(),
+            heartbeat[0].counters.len(),
+            heartbeat[0].boottime_ns
+        ),
+        (1, 0, 3_000_000_000)
+    );
+}
+
+#[test]
+fn a_stream_that_ends_is_let_go() {
+    let mut fixture = Fixture::new();
+    drop(fixture.attach(4));
+    fixture.step_at(1.0);
+    fixture.step_at(2.0);
+    assert_eq!(fixture.metrics.batches.get(), 0);
+    let mut stream = fixture.attach(4);
+    fixture.step_at(3.0);
+    assert_eq!(samples(&mut stream)[0].sequence, 1);
+}
+
+#[test]
+fn a_pressed_node_is_read_at_once() {
+    let mut fixture = Fixture::new();
+    fixture.add_pod(10);
+    let mut stream = fixture.attach(64);
+    fixture.step_at(1.0);
+    samples(&mut stream);
+    fixture.set_usage(20);
+    fixture.clock.set(BootTime::from_nanos(1_300_000_000));
+    fixture.sampler.step(true);
+    let batches = samples(&mut stream);
+    assert!(batches.iter().any(|batch| batch.pressure_trigger_fired));
+    // Pods without a directive are read each 10 s otherwise.
+    assert!(
+        batches
+            .iter()
+            .flat_map(|batch| &batch.counters)
+            .any(|point| point.value == 20)
+    );
+}
+
+#[test]
+fn it_runs_on_its_own_thread_until_it_is_stopped() {
+    let fixture = Fixture::new();
+    let mut stream = fixture.attach(64);
+    let Fixture {
+        root,
+        mailbox,
+        sampler,
+        ..
+    } = fixture;
+    let thread = std::thread::spawn(move || sampler.run());
+    let Some(first) = stream.blocking_recv() else {
+        panic!("nothing came")
+    };
+    assert!(matches!(first.message, Some(Message::Replay(_))));
+    mailbox.stop();
+    thread.join().unwrap().unwrap();
+    assert!(mailbox.last_step_nanos() > 0);
+    drop(root);
+}

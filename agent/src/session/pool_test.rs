@@ -1,0 +1,182 @@
+use super::*;
+
+const SERVICE: &str = "neap-coordinator:9700";
+
+fn hint(address: &str, leader: &str, term: u64) -> LeaderHint {
+    LeaderHint {
+        is_leader: address == leader,
+        leader_address: leader.into(),
+        term,
+        replicas: vec!["a:1".into(), "b:1".into(), "c:1".into()],
+        address: address.into(),
+    }
+}
+
+fn plan(pool: &mut Pool, now: Instant) -> Vec<Action> {
+    pool.plan(now, |_| 0).0
+}
+
+fn opened(actions: &[Action]) -> Vec<(LinkId, &str)> {
+    actions
+        .iter()
+        .filter_map(|action| match action {
+            Action::Open(id, address) => Some((*id, address.as_str())),
+            _ => None,
+        })
+        .collect()
+}
+
+/// A pool with an active stream to `a` and an idle one to `b`.
+fn settled(now: Instant) -> (Pool, LinkId, LinkId) {
+    let mut pool = Pool::new(SERVICE.into());
+    let first = opened(&plan(&mut pool, now))[0].0;
+    pool.hinted(first, hint("a:1", "a:1", 1));
+    let actions = plan(&mut pool, now);
+    assert_eq!(actions[0], Action::Activate(Some(first)));
+    let opened = opened(&actions);
+    assert_eq!(opened.len(), 1);
+    assert_eq!(opened[0].1, "b:1");
+    pool.hinted(opened[0].0, hint("b:1", "a:1", 1));
+    assert_eq!(plan(&mut pool, now), []);
+    (pool, first, opened[0].0)
+}
+
+#[tokio::test]
+async fn it_begins_with_the_service_and_adds_an_idle_stream() {
+    settled(Instant::now());
+}
+
+#[tokio::test]
+async fn with_one_replica_there_is_no_idle_stream() {
+    let now = Instant::now();
+    let mut pool = Pool::new(SERVICE.into());
+    let id = opened(&plan(&mut pool, now))[0].0;
+    pool.hinted(
+        id,
+        LeaderHint {
+            replicas: vec!["a:1".into()],
+            ..hint("a:1", "a:1", 1)
+        },
+    );
+    assert_eq!(plan(&mut pool, now), [Action::Activate(Some(id))]);
+    assert_eq!(plan(&mut pool, now), []);
+}
+
+#[tokio::test]
+async fn a_follower_sends_it_to_the_leader_and_stays_as_the_idle_one() {
+    let now = Instant::now();
+    let mut pool = Pool::new(SERVICE.into());
+    let first = opened(&plan(&mut pool, now))[0].0;
+    pool.hinted(first, hint("c:1", "a:1", 3));
+    let actions = plan(&mut pool, now);
+    let second = opened(&actions)[0];
+    assert_eq!((second.1, pool.active()), ("a:1", None));
+    pool.hinted(second.0, hint("a:1", "a:1", 3));
+    assert_eq!(plan(&mut pool, now), [Action::Activate(Some(second.0))]);
+}
+
+#[tokio::test]
+async fn an_idle_stream_whose_replica_becomes_leader_is_active_at_once() {
+    let now = Instant::now();
+    let (mut pool, active, idle) = settled(now);
+    // The old leader is cut off and still believes.
+    pool.hinted(idle, hint("b:1", "b:1", 2));
+    assert_eq!(plan(&mut pool, now), [Action::Activate(Some(idle))]);
+    pool.ended(active, now, 0.0);
+    // Another idle one is opened, and not the one that just failed.
+    assert_eq!(opened(&plan(&mut pool, now))[0].1, "c:1");
+}
+
+#[tokio::test]
+async fn when_the_leader_dies_the_idle_stream_leads_to_the_next() {
+    let now = Instant::now();
+    let (mut pool, active, idle) = settled(now);
+    pool.ended(active, now, 1.0);
+    let (actions, wait) = pool.plan(now, |_| 0);
+    assert_eq!(actions[0], Action::Activate(None));
+    // `a` waits for its backoff; another replica is asked meanwhile.
+    assert_eq!(opened(&actions)[0].1, "c:1");
+    assert_eq!(wait, None);
+    pool.hinted(
+        idle,
+        LeaderHint {
+            is_leader: true,
+            ..hint("b:1", "b:1", 2)
+        },
+    );
+    assert!(plan(&mut pool, now).contains(&Action::Activate(Some(idle))));
+}
+
+#[tokio::test]
+async fn an_address_that_fails_is_tried_after_its_pause() {
+    let now = Instant::now();
+    let mut pool = Pool::new(SERVICE.into());
+    let mut at = now;
+    for _ in 0..5 {
+        let actions = plan(&mut pool, at);
+        let (id, address) = opened(&actions)[0];
+        assert_eq!(address, SERVICE);
+        pool.ended(id, at, 1.0);
+        let (actions, wait) = pool.plan(at, |_| 0);
+        assert_eq!(actions, []);
+        at += wait.unwrap();
+    }
+    assert!(at - now > Duration::from_secs(3));
+}
+
+#[tokio::test]
+async fn a_stream_that_answers_forgets_its_failures() {
+    let now = Instant::now();
+    let (mut pool, active, _) = settled(now);
+    pool.ended(active, now, 1.0);
+    assert_eq!(pool.failures.len(), 1);
+    let later = now + Duration::from_secs(1);
+    let actions = plan(&mut pool, later);
+    let (id, address) = opened(&actions)[0];
+    assert_eq!(address, "a:1");
+    pool.hinted(id, hint("a:1", "a:1", 4));
+    assert!(pool.failures.is_empty());
+}
+
+#[tokio::test]
+async fn two_streams_to_one_replica_become_one() {
+    let now = Instant::now();
+    let mut pool = Pool::new(SERVICE.into());
+    let first = opened(&plan(&mut pool, now))[0].0;
+    pool.hinted(first, hint("c:1", "", 1));
+    let actions = plan(&mut pool, now);
+    let second = opened(&actions)[0];
+    assert_eq!(second.1, "a:1");
+    // Behind another name it was the same replica all along.
+    pool.hinted(second.0, hint("c:1", "", 1));
+    let actions = plan(&mut pool, now);
+    assert_eq!(
+        actions
+            .iter()
+            .filter(|action| matches!(action, Action::Close(_)))
+            .count(),
+        1
+    );
+    assert!(pool.links.len() <= 2);
+}
+
+#[tokio::test]
+async fn what_is_remembered_is_bounded() {
+    let now = Instant::now();
+    let mut pool = Pool::new(SERVICE.into());
+    let first = opened(&plan(&mut pool, now))[0].0;
+    for round in 0..1_000u64 {
+        let leader = format!("leader-{round}:1");
+        pool.hinted(
+            first,
+            LeaderHint {
+                replicas: vec![],
+                ..hint("a:1", &leader, round)
+            },
+        );
+        for (id, _) in opened(&plan(&mut pool, now)) {
+            pool.ended(id, now, 1.0);
+        }
+    }
+    assert!(pool.failures.len() <= MAX_REMEMBERED && pool.links.len() <= 3);
+}
