@@ -10,6 +10,7 @@
 //! `leader`; everything else speaks of targets, specs and signals.
 
 pub mod clock;
+pub mod config;
 pub mod decide;
 pub mod identity;
 pub mod keys;

@@ -120,7 +120,7 @@ fn what_the_kernel_counts_goes_on_over_a_restart_of_the_agent() {
         &ContainerId::new("containerd://c1"),
         Signal::CpuUsage,
     );
-    let mut define = |connection: u64, second: u64| {
+    let define = |connection: u64, second: u64| {
         let mut stream = store
             .connect(node(), boot("b"), connection, at(second as i64))
             .unwrap();

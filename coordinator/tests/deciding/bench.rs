@@ -34,7 +34,6 @@ pub(crate) struct Bench {
     pub(crate) store: Arc<SignalStore>,
     pub(crate) scaler: Arc<FakeScaler>,
     pub(crate) publisher: Arc<FakePublisher>,
-    pub(crate) secrets: Arc<FakeSecrets>,
     pub(crate) wanted: neap_coordinator::signals::WantedWatch,
     metrics: Arc<neap_coordinator::metrics::Metrics>,
     stop: CancellationToken,
@@ -56,13 +55,12 @@ impl Bench {
         let clock = ManualClock::new(Boottime::from_micros(boot * 1_000_000), wall(wall_seconds));
         let scaler = FakeScaler::new(clock.clone());
         let publisher = FakePublisher::new();
-        let secrets = Arc::new(FakeSecrets::default());
         let world = Arc::new(World::new());
         let ports = Ports {
             source: Arc::new(ByHand),
             scaler: scaler.clone(),
             publisher: publisher.clone(),
-            secrets: secrets.clone(),
+            secrets: Arc::new(FakeSecrets),
             clock: Arc::new(clock.clone()),
         };
         let config = ServiceConfig {
@@ -94,7 +92,6 @@ impl Bench {
             store,
             scaler,
             publisher,
-            secrets,
             wanted,
             metrics,
             stop,

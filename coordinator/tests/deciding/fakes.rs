@@ -326,16 +326,16 @@ impl Publisher for FakePublisher {
     }
 }
 
-/// Secrets in memory.
-#[derive(Debug, Default)]
-pub(crate) struct FakeSecrets(pub(crate) Mutex<BTreeMap<String, Data>>);
+/// There are no Secrets and ConfigMaps.
+#[derive(Debug)]
+pub(crate) struct FakeSecrets;
 
 impl SecretReader for FakeSecrets {
-    fn secret<'a>(&'a self, _: &'a str, name: &'a str) -> BoxFuture<'a, Result<Option<Data>, ReadError>> {
-        Box::pin(async move { Ok(self.0.lock().unwrap().get(name).cloned()) })
+    fn secret<'a>(&'a self, _: &'a str, _: &'a str) -> BoxFuture<'a, Result<Option<Data>, ReadError>> {
+        Box::pin(async { Ok(None) })
     }
 
     fn config_map<'a>(&'a self, _: &'a str, _: &'a str) -> BoxFuture<'a, Result<Option<Data>, ReadError>> {
-        Box::pin(async move { Ok(None) })
+        Box::pin(async { Ok(None) })
     }
 }
