@@ -44,7 +44,6 @@ fn rules(description: &str) -> Value {
             "stabilizationWindowSeconds": integer("Seconds that a past recommendation counts for, 0 to 3600."),
             "tolerance": {
                 "description": "Deviation of the ratio of value and target from 1 that is borne, such as 0.05; 0.1 if absent.",
-                "anyOf": [{"type": "integer"}, {"type": "string"}],
                 "pattern": QUANTITY,
                 "x-kubernetes-int-or-string": true,
             },

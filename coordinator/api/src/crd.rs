@@ -66,6 +66,14 @@ fn publish(crd: CustomResourceDefinition) -> Value {
     if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.insert("annotations".to_owned(), json!({ RESOURCE_POLICY: "keep" }));
     }
+    if let Some(names) = value
+        .pointer_mut("/spec/names")
+        .and_then(Value::as_object_mut)
+        && let Some(kind) = names.get("kind").and_then(Value::as_str)
+    {
+        let list = format!("{kind}List");
+        names.insert("listKind".to_owned(), list.into());
+    }
     if let Some(versions) = value
         .pointer_mut("/spec/versions")
         .and_then(Value::as_array_mut)
@@ -90,20 +98,23 @@ fn tidy_schema(schema: &mut Value) {
     if let Some(Value::Array(words)) = node.get_mut("enum") {
         words.retain(|w| !w.is_null());
     }
-    whole_minimum(node);
-    for key in ["properties", "patternProperties"] {
-        if let Some(Value::Object(children)) = node.get_mut(key) {
-            children.values_mut().for_each(tidy_schema);
-        }
+    if node.get("x-kubernetes-int-or-string") == Some(&Value::Bool(true)) {
+        node.insert(
+            "anyOf".to_owned(),
+            json!([{"type": "integer"}, {"type": "string"}]),
+        );
     }
-    for key in ["items", "additionalProperties", "not"] {
+    // What serde fills in for an absent field is no default of the schema.
+    if node.get("default") == Some(&Value::Bool(false)) {
+        node.remove("default");
+    }
+    whole_minimum(node);
+    if let Some(Value::Object(children)) = node.get_mut("properties") {
+        children.values_mut().for_each(tidy_schema);
+    }
+    for key in ["items", "additionalProperties"] {
         if let Some(child) = node.get_mut(key) {
             tidy_schema(child);
-        }
-    }
-    for key in ["allOf", "anyOf", "oneOf"] {
-        if let Some(Value::Array(children)) = node.get_mut(key) {
-            children.iter_mut().for_each(tidy_schema);
         }
     }
 }

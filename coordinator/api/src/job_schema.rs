@@ -20,7 +20,7 @@ pub(crate) fn job_spec(generator: &mut SchemaGenerator) -> Schema {
         );
     }
     for child in schema.ensure_object().values_mut() {
-        drop_descriptions(child);
+        trim(child);
     }
     schema.insert(
         "description".to_owned(),
@@ -29,16 +29,38 @@ pub(crate) fn job_spec(generator: &mut SchemaGenerator) -> Schema {
     schema
 }
 
-/// Removes every description that is text; a property of that name is an object and stays.
-fn drop_descriptions(node: &mut Value) {
+/// What may be set in the metadata of a template. The rest is the API server's, and generators
+/// write it all the same (`creationTimestamp: null`): unknown, it is dropped instead of refused.
+const TEMPLATE_METADATA: [&str; 5] = ["annotations", "finalizers", "labels", "name", "namespace"];
+
+/// Removes every description that is text (a property of that name is an object and stays), and
+/// the server's fields from embedded metadata.
+fn trim(node: &mut Value) {
     match node {
         Value::Object(map) => {
             if map.get("description").is_some_and(Value::is_string) {
                 map.remove("description");
             }
-            map.values_mut().for_each(drop_descriptions);
+            if map.contains_key("managedFields") {
+                map.retain(|name, _| TEMPLATE_METADATA.contains(&name.as_str()));
+            }
+            if is_reference(map)
+                && let Some(Value::Array(required)) = map.get_mut("required")
+            {
+                required.retain(|name| name != "name");
+            }
+            map.values_mut().for_each(trim);
         }
-        Value::Array(list) => list.iter_mut().for_each(drop_descriptions),
+        Value::Array(list) => list.iter_mut().for_each(trim),
         _ => {}
     }
+}
+
+/// Whether a schema is that of a reference to a Secret or ConfigMap, whose name may be absent:
+/// only these have both a name and `optional`.
+fn is_reference(schema: &serde_json::Map<String, Value>) -> bool {
+    schema
+        .get("properties")
+        .and_then(Value::as_object)
+        .is_some_and(|p| p.contains_key("name") && p.contains_key("optional"))
 }

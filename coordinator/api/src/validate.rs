@@ -7,8 +7,6 @@
 mod authentication;
 mod behavior;
 mod fallback;
-mod formula;
-mod identifiers;
 mod names;
 mod owners;
 mod refusal;
@@ -20,7 +18,6 @@ mod triggers;
 mod warnings;
 
 pub use authentication::trigger_authentication;
-pub use formula::{FormulaError, NIL_AWARE_OPERATOR, as_float_formula};
 pub use names::MAX_LABEL_VALUE_LENGTH;
 pub use refusal::{Reason, Refusal};
 pub use surroundings::{

@@ -19,10 +19,11 @@ open_enum! {
 /// A token endpoint and who asks there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("required" = ["clientId", "tokenUrl", "type"]))]
 pub struct OAuth2 {
     /// The grant.
     #[serde(rename = "type", default = "client_credentials")]
-    #[schemars(required, extend("default" = "clientCredentials"))]
+    #[schemars(extend("default" = "clientCredentials"))]
     pub type_: OAuth2GrantType,
     /// Client ID.
     pub client_id: String,

@@ -1,9 +1,10 @@
 //! `spec.advanced.scalingModifiers`, and the fallback that rests on it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Reason, Refusal, formula};
+use super::{Reason, Refusal};
 use crate::advanced::{ModifiersMetricType, ScalingModifiers};
+use crate::formula::{Formula, FormulaError};
 use crate::scaled_object::ScaledObjectSpec;
 
 const FIELD: &str = "spec.advanced.scalingModifiers";
@@ -62,7 +63,7 @@ fn check_modifiers(
         .filter(|t| !t.is_cpu_or_memory())
         .filter_map(|t| t.name())
         .collect();
-    if let Err(error) = formula::check(text, &names) {
+    if let Err(error) = try_formula(text, &names) {
         let known: Vec<&str> = names.iter().copied().collect();
         return Err(refuse(
             format!("error validating formula in ScalingModifiers\n{error}"),
@@ -114,4 +115,15 @@ fn check_modifiers(
         ));
     }
     Ok(())
+}
+
+/// Parses the formula and runs it once with -1 for each name, as KEDA's admission does.
+fn try_formula(text: &str, names: &BTreeSet<&str>) -> Result<(), FormulaError> {
+    let values: BTreeMap<String, Option<f64>> = names
+        .iter()
+        .map(|name| ((*name).to_owned(), Some(-1.0)))
+        .collect();
+    Formula::parse(text, names.iter().copied())?
+        .evaluate(&values)
+        .map(drop)
 }
