@@ -1,0 +1,200 @@
+//! Status and events on an API server.
+//!
+//! The status is a merge patch of the status subresource, as KEDA writes it; events are
+//! events.k8s.io/v1. Each is sent once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::header::{HeaderValue, USER_AGENT};
+use axum::http::{Method, Request, StatusCode};
+use futures::future::BoxFuture;
+use kube::Client;
+use kube::client::Body;
+use serde_json::{Value, json};
+
+use super::port::{EventNote, EventSeverity, PublishError, Publisher};
+use crate::clock::Clock;
+use crate::keys::TargetKey;
+use crate::scaler::kube::FIELD_MANAGER;
+use crate::source::kube::Clients;
+use crate::world::RemovableHpa;
+
+/// What KEDA, and Neap after it, puts on ScaledObjects.
+const FINALIZER: &str = "finalizer.keda.sh";
+/// The API server's limit of a note, in bytes.
+const NOTE_LIMIT: usize = 1_024;
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Publishes through an API server.
+pub struct KubePublisher {
+    client: Client,
+    clock: Arc<dyn Clock>,
+    pod_name: String,
+    user_agent: HeaderValue,
+}
+
+impl std::fmt::Debug for KubePublisher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KubePublisher").field("pod_name", &self.pod_name).finish_non_exhaustive()
+    }
+}
+
+impl KubePublisher {
+    /// Publishes as the pod `pod_name`.
+    pub fn new(clients: &Clients, clock: Arc<dyn Clock>, pod_name: &str) -> Self {
+        let text = format!("neap/{} ({pod_name})", env!("CARGO_PKG_VERSION"));
+        Self {
+            client: clients.read.clone(),
+            clock,
+            pod_name: pod_name.to_owned(),
+            // A pod's name is a DNS name; only one set by hand could hold what a header cannot.
+            user_agent: HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("neap")),
+        }
+    }
+
+    async fn send(&self, method: Method, path: String, kind: &str, body: Value) -> Result<Value, PublishError> {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("content-type", kind)
+            .header(USER_AGENT, self.user_agent.clone())
+            .body(Body::from(body.to_string().into_bytes()))
+            .map_err(|error| PublishError::Unreachable(error.to_string()))?;
+        let answer = tokio::time::timeout(TIMEOUT, self.client.send(request));
+        let response = match answer.await {
+            Ok(sent) => sent.map_err(|error| PublishError::Unreachable(error.to_string()))?,
+            Err(_) => return Err(PublishError::Unreachable(format!("no answer within {} s", TIMEOUT.as_secs()))),
+        };
+        let status = response.status();
+        let bytes = response.into_body().collect_bytes().await;
+        let bytes = bytes.map_err(|error| PublishError::Unreachable(error.to_string()))?;
+        let answer: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        if status.is_success() {
+            return Ok(answer);
+        }
+        let message = answer["message"].as_str().map_or_else(|| status.to_string(), str::to_owned);
+        Err(match status {
+            StatusCode::NOT_FOUND => PublishError::NotFound,
+            StatusCode::TOO_MANY_REQUESTS => PublishError::Unreachable(message),
+            status if status.is_server_error() => PublishError::Unreachable(message),
+            _ => PublishError::Refused(message),
+        })
+    }
+
+    async fn create_event(&self, note: &EventNote) -> Result<(), PublishError> {
+        let namespace = &note.regarding.namespace;
+        let event = json!({
+            "apiVersion": "events.k8s.io/v1",
+            "kind": "Event",
+            "metadata": {"generateName": format!("{}.", note.regarding.name), "namespace": namespace},
+            "eventTime": format!("{:.6}", self.clock.wall()),
+            "reportingController": "neap-coordinator",
+            "reportingInstance": self.pod_name,
+            "action": "Scaling",
+            "reason": note.reason,
+            "note": cut(&note.note),
+            "type": match note.severity {
+                EventSeverity::Normal => "Normal",
+                EventSeverity::Warning => "Warning",
+            },
+            "regarding": {
+                "apiVersion": "keda.sh/v1alpha1",
+                "kind": "ScaledObject",
+                "namespace": namespace,
+                "name": note.regarding.name,
+                "uid": note.uid,
+            },
+        });
+        let path = format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events?fieldManager={FIELD_MANAGER}");
+        self.send(Method::POST, path, "application/json", event).await?;
+        Ok(())
+    }
+
+    async fn take_finalizer(&self, key: &TargetKey) -> Result<(), PublishError> {
+        let path = object_path(key);
+        let object = match self.send(Method::GET, path.clone(), "application/json", Value::Null).await {
+            Ok(object) => object,
+            Err(PublishError::NotFound) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let all = object["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
+        let others: Vec<&Value> = all.iter().filter(|finalizer| *finalizer != FINALIZER).collect();
+        if others.len() == all.len() {
+            return Ok(());
+        }
+        // With the version that was read: a finalizer that someone adds meanwhile is not lost.
+        let patch = json!({"metadata": {
+            "resourceVersion": object["metadata"]["resourceVersion"],
+            "finalizers": others,
+        }});
+        let path = format!("{path}?fieldManager={FIELD_MANAGER}");
+        gone_is_well(self.send(Method::PATCH, path, MERGE_PATCH, patch).await)
+    }
+
+    async fn delete_hpa(&self, namespace: &str, hpa: &RemovableHpa) -> Result<(), PublishError> {
+        let path = format!("/apis/autoscaling/v2/namespaces/{namespace}/horizontalpodautoscalers/{}", hpa.name);
+        let options = json!({
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "preconditions": {"uid": hpa.uid, "resourceVersion": hpa.resource_version},
+        });
+        gone_is_well(self.send(Method::DELETE, path, "application/json", options).await)
+    }
+}
+
+const MERGE_PATCH: &str = "application/merge-patch+json";
+
+impl Publisher for KubePublisher {
+    fn patch_status<'a>(
+        &'a self,
+        key: &'a TargetKey,
+        status: &'a Value,
+    ) -> BoxFuture<'a, Result<(), PublishError>> {
+        Box::pin(async move {
+            let path = format!("{}/status?fieldManager={FIELD_MANAGER}", object_path(key));
+            self.send(Method::PATCH, path, MERGE_PATCH, json!({"status": status})).await?;
+            Ok(())
+        })
+    }
+
+    fn event<'a>(&'a self, note: &'a EventNote) -> BoxFuture<'a, Result<(), PublishError>> {
+        Box::pin(self.create_event(note))
+    }
+
+    fn remove_finalizer<'a>(&'a self, key: &'a TargetKey) -> BoxFuture<'a, Result<(), PublishError>> {
+        Box::pin(self.take_finalizer(key))
+    }
+
+    fn remove_hpa<'a>(
+        &'a self,
+        namespace: &'a str,
+        hpa: &'a RemovableHpa,
+    ) -> BoxFuture<'a, Result<(), PublishError>> {
+        Box::pin(self.delete_hpa(namespace, hpa))
+    }
+}
+
+fn object_path(key: &TargetKey) -> String {
+    format!("/apis/keda.sh/v1alpha1/namespaces/{}/scaledobjects/{}", key.namespace, key.name)
+}
+
+fn gone_is_well(result: Result<Value, PublishError>) -> Result<(), PublishError> {
+    match result {
+        Ok(_) | Err(PublishError::NotFound) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// The note within the server's limit, at a character's edge.
+fn cut(note: &str) -> &str {
+    let mut end = note.len().min(NOTE_LIMIT);
+    while !note.is_char_boundary(end) {
+        end -= 1;
+    }
+    &note[..end]
+}
+
+#[cfg(test)]
+#[path = "kube_test.rs"]
+mod tests;
