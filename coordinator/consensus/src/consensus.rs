@@ -229,6 +229,7 @@ impl Consensus {
             snapshot_index: 0,
             purged_index: 0,
             members: Vec::new(),
+            settled: false,
             fsync: self.node.stats.get(),
             log_bytes: self.node.log.bytes(),
             stopped: self.node.stop_reason(),
@@ -331,6 +332,8 @@ fn describe(status: &mut Status, member: &Member) {
     status.snapshot_index = seen.snapshot.map_or(0, |id| id.index);
     status.purged_index = seen.purged.map_or(0, |id| id.index);
     let membership = seen.membership_config.membership();
+    status.settled = seen.membership_config == seen.committed_membership_config
+        && membership.get_joint_config().len() == 1;
     let voters: Vec<u64> = membership.voter_ids().collect();
     let members = membership.nodes().map(|(id, peer)| {
         let matched = seen.replication.as_ref().and_then(|known| known.get(id));

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::clock::Clock;
 use crate::config::Timings;
 use crate::leadership::Lease;
-use crate::position::{LeaderId, NodeId};
+use crate::position::LeaderId;
 
 /// The clocks may drift this much against each other while a lease runs: a twentieth of it, far
 /// above what a quartz does, for the sake of a slewing NTP.
@@ -135,6 +135,7 @@ impl LeaseKeeper {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::position::NodeId;
 
     struct Boot {
         start: Instant,

@@ -60,6 +60,9 @@ pub struct Status {
     pub purged_index: u64,
     /// All members, itself among them.
     pub members: Vec<MemberStatus>,
+    /// No change of members is under way. While one is, the old voters and the new ones each have
+    /// to agree, so fewer may be lost.
+    pub settled: bool,
     /// How long its disk takes.
     pub fsync: FsyncStats,
     /// Bytes of commands in its log, which it holds in memory as well.
