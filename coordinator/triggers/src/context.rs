@@ -1,9 +1,10 @@
-//! What all triggers share: HTTP clients and SQL connection pools.
+//! What all triggers share: HTTP clients, SQL connection pools and links to Redis.
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::http::HttpClients;
+use crate::redis_link::RedisLinks;
 use crate::sql::SqlPools;
 
 /// How much the shared clients and pools may hold.
@@ -13,6 +14,8 @@ pub struct ContextLimits {
     pub http_clients: usize,
     /// Idle connections that one HTTP client keeps to one host.
     pub http_idle_per_host: usize,
+    /// Redis servers or clusters with an open connection. Beyond it a poll fails and says so.
+    pub redis_links: usize,
     /// Databases with open pools. Beyond it a poll fails and says so.
     pub sql_pools: usize,
     /// Connections to one database.
@@ -24,6 +27,7 @@ impl Default for ContextLimits {
         Self {
             http_clients: 1_000,
             http_idle_per_host: 4,
+            redis_links: 1_000,
             sql_pools: 1_000,
             sql_connections_per_pool: 2,
         }
@@ -35,6 +39,7 @@ impl Default for ContextLimits {
 #[derive(Clone)]
 pub struct TriggerContext {
     pub(crate) http: Arc<HttpClients>,
+    pub(crate) redis: Arc<RedisLinks>,
     pub(crate) sql: Arc<SqlPools>,
 }
 
@@ -44,6 +49,7 @@ impl TriggerContext {
     pub fn new(limits: ContextLimits) -> Self {
         Self {
             http: Arc::new(HttpClients::new(limits)),
+            redis: Arc::new(RedisLinks::new(limits)),
             sql: Arc::new(SqlPools::new(limits)),
         }
     }

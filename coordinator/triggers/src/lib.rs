@@ -13,6 +13,7 @@ mod config;
 mod context;
 mod error;
 mod http;
+mod redis_link;
 mod registry;
 mod selector;
 mod shared;

@@ -4,7 +4,8 @@ use crate::built::BuiltTrigger;
 use crate::config::TriggerConfig;
 use crate::error::{ConfigError, FieldError, UnknownTrigger};
 use crate::triggers::{
-    cron, kubernetes_workload, mysql, node_accept_queue, node_pressure, prometheus, resource,
+    cron, kubernetes_workload, mysql, node_accept_queue, node_pressure, postgresql, prometheus,
+    redis, redis_streams, resource,
 };
 
 /// A trigger, or every fault of its configuration.
@@ -21,7 +22,14 @@ const IMPLEMENTED: &[(&str, Build)] = &[
     ("mysql", mysql::build),
     ("node-accept-queue", node_accept_queue::build),
     ("node-pressure", node_pressure::build),
+    ("postgresql", postgresql::build),
     ("prometheus", prometheus::build),
+    ("redis", redis::build_single),
+    ("redis-cluster", redis::build_cluster),
+    ("redis-cluster-streams", redis_streams::build_cluster),
+    ("redis-sentinel", redis::build_sentinel),
+    ("redis-sentinel-streams", redis_streams::build_sentinel),
+    ("redis-streams", redis_streams::build_single),
 ];
 
 /// The trigger types of KEDA 2.19, in alphabetic order.

@@ -3,6 +3,7 @@
 //!
 //! A line of the data is one schedule: its text, whether descriptors were allowed, and either that
 //! Go refuses it or the instants that follow `from` in `zone` (an empty one: never again).
+#![allow(clippy::expect_used, reason = "helpers of a test fail it by panicking")]
 
 use std::io::Read;
 
@@ -100,6 +101,8 @@ fn field(low: u32, high: u32) -> impl Strategy<Value = String> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn agrees_with_croner_away_from_clock_changes(
         minute in field(0, 59),

@@ -32,11 +32,11 @@ pub(super) fn after(calendar: &Calendar, after: Timestamp, zone: &TimeZone) -> O
     };
     let limit = walk.local()?.year().checked_add(YEARS)?;
     while walk.local()?.year() <= limit {
-        if walk.to_month(calendar)?
-            && walk.to_day(calendar)?
-            && walk.to_hour(calendar)?
-            && walk.to_minute(calendar)?
-            && walk.to_second()?
+        if walk.seek_month(calendar)?
+            && walk.seek_day(calendar)?
+            && walk.seek_hour(calendar)?
+            && walk.seek_minute(calendar)?
+            && walk.seek_second()?
         {
             return Timestamp::from_second(walk.at).ok();
         }
@@ -59,7 +59,7 @@ impl Walk<'_> {
         Some(self.zone.to_datetime(Timestamp::from_second(self.at).ok()?))
     }
 
-    fn to_month(&mut self, calendar: &Calendar) -> Option<bool> {
+    fn seek_month(&mut self, calendar: &Calendar) -> Option<bool> {
         loop {
             let mut now = self.local()?;
             if has(calendar.month, now.month()) {
@@ -85,7 +85,7 @@ impl Walk<'_> {
         }
     }
 
-    fn to_day(&mut self, calendar: &Calendar) -> Option<bool> {
+    fn seek_day(&mut self, calendar: &Calendar) -> Option<bool> {
         loop {
             let mut now = self.local()?;
             if day_matches(calendar, now.date()) {
@@ -115,7 +115,7 @@ impl Walk<'_> {
         }
     }
 
-    fn to_hour(&mut self, calendar: &Calendar) -> Option<bool> {
+    fn seek_hour(&mut self, calendar: &Calendar) -> Option<bool> {
         loop {
             let now = self.local()?;
             if has(calendar.hour, now.hour()) {
@@ -131,7 +131,7 @@ impl Walk<'_> {
         }
     }
 
-    fn to_minute(&mut self, calendar: &Calendar) -> Option<bool> {
+    fn seek_minute(&mut self, calendar: &Calendar) -> Option<bool> {
         loop {
             if has(calendar.minute, self.local()?.minute()) {
                 return Some(true);
@@ -146,7 +146,7 @@ impl Walk<'_> {
         }
     }
 
-    fn to_second(&mut self) -> Option<bool> {
+    fn seek_second(&mut self) -> Option<bool> {
         loop {
             if self.local()?.second() == 0 {
                 return Some(true);

@@ -66,7 +66,9 @@ pub(super) fn schedule(text: &str, descriptors: bool) -> Result<Schedule, CronEr
         Some(rest) => {
             let (name, rest) = rest.split_once(' ').ok_or(CronError::Empty)?;
             let zone = time_zone(name).ok_or_else(|| CronError::Zone(name.to_owned()))?;
-            (Some(zone), rest.trim())
+            // Go keeps "Local" as a mark, and the schedule then follows the caller's zone.
+            let zone = Some(zone).filter(|_| name != "Local");
+            (zone, rest.trim())
         }
         None => (None, text),
     };

@@ -4,14 +4,17 @@
 mod mysql_dsn;
 mod number;
 mod pool;
+mod postgres_dsn;
 
 use std::sync::Arc;
 
 use sqlx::mysql::MySqlConnection;
+use sqlx::postgres::PgConnection;
 
 pub(crate) use mysql_dsn::MysqlDsn;
-pub(crate) use number::{mysql_number, number_error};
+pub(crate) use number::{mysql_number, number_error, postgres_number};
 pub(crate) use pool::{ConnectionPool, Connector};
+pub(crate) use postgres_dsn::{PostgresDsn, Role};
 
 use crate::context::ContextLimits;
 use crate::error::FieldError;
@@ -21,6 +24,7 @@ use crate::shared::{Digest, Shared, SharedError};
 pub(crate) struct SqlPools {
     connections: u32,
     mysql: Shared<ConnectionPool<MySqlConnection>>,
+    postgres: Shared<ConnectionPool<PgConnection>>,
 }
 
 impl SqlPools {
@@ -28,6 +32,7 @@ impl SqlPools {
         Self {
             connections: limits.sql_connections_per_pool,
             mysql: Shared::new(limits.sql_pools),
+            postgres: Shared::new(limits.sql_pools),
         }
     }
 
@@ -37,6 +42,16 @@ impl SqlPools {
         key: Digest,
     ) -> Result<Arc<ConnectionPool<MySqlConnection>>, FieldError> {
         self.mysql
+            .get_or_make(key, || Ok(ConnectionPool::new(self.connections)))
+            .map_err(full)
+    }
+
+    /// The same for PostgreSQL.
+    pub(crate) fn postgres(
+        &self,
+        key: Digest,
+    ) -> Result<Arc<ConnectionPool<PgConnection>>, FieldError> {
+        self.postgres
             .get_or_make(key, || Ok(ConnectionPool::new(self.connections)))
             .map_err(full)
     }

@@ -185,7 +185,6 @@ impl MysqlDsn {
     pub(crate) fn options(&self) -> MySqlConnectOptions {
         let options = MySqlConnectOptions::new()
             .username(&self.user)
-            .password(&self.password)
             .statement_cache_capacity(0)
             .pipes_as_concat(false)
             .no_engine_substitution(false)
@@ -197,6 +196,12 @@ impl MysqlDsn {
                 Tls::Unchecked => MySqlSslMode::Required,
                 Tls::Verified => MySqlSslMode::VerifyIdentity,
             });
+        // An empty password is no password: servers tell the two apart.
+        let options = if self.password.is_empty() {
+            options
+        } else {
+            options.password(&self.password)
+        };
         let options = match &self.address {
             Address::Tcp { host, port } => options.host(host).port(*port),
             Address::Unix(path) => options.socket(path),

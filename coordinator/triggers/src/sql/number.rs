@@ -2,6 +2,7 @@
 
 use futures::TryStreamExt;
 use sqlx::mysql::{MySqlConnection, MySqlRow};
+use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Executor, Row, ValueRef};
 
 use crate::error::PollError;
@@ -15,17 +16,44 @@ pub(crate) async fn mysql_number(
     let mut rows = connection.fetch(sqlx::raw_sql(sqlx::AssertSqlSafe(query)));
     let row: MySqlRow = rows.try_next().await?.ok_or(sqlx::Error::RowNotFound)?;
     drop(rows);
-    if row.is_empty() {
+    first_column(
+        row.is_empty(),
+        || Ok(row.try_get_raw(0)?.is_null()),
+        || row.try_get_unchecked(0),
+    )
+}
+
+/// The same of PostgreSQL, by its simple query protocol.
+pub(crate) async fn postgres_number(
+    connection: &mut PgConnection,
+    query: &str,
+) -> Result<f64, sqlx::Error> {
+    let mut rows = connection.fetch(sqlx::raw_sql(sqlx::AssertSqlSafe(query)));
+    let row: PgRow = rows.try_next().await?.ok_or(sqlx::Error::RowNotFound)?;
+    drop(rows);
+    first_column(
+        row.is_empty(),
+        || Ok(row.try_get_raw(0)?.is_null()),
+        || row.try_get_unchecked(0),
+    )
+}
+
+fn first_column<'r>(
+    empty: bool,
+    null: impl FnOnce() -> Result<bool, sqlx::Error>,
+    text: impl FnOnce() -> Result<&'r str, sqlx::Error>,
+) -> Result<f64, sqlx::Error> {
+    if empty {
         return Err(decode("it has no columns"));
     }
-    if row.try_get_raw(0)?.is_null() {
+    if null()? {
         return Err(decode("its first column is NULL"));
     }
-    text_number(row.try_get_unchecked::<&str, _>(0)?)
+    text_number(text()?)
 }
 
 /// A text as `strconv.ParseFloat` reads it, but for hexadecimal numbers.
-pub(crate) fn text_number(text: &str) -> Result<f64, sqlx::Error> {
+fn text_number(text: &str) -> Result<f64, sqlx::Error> {
     text.parse().map_err(|_| {
         let shown: String = text.chars().take(40).collect();
         decode(&format!("its first column is not a number: {shown:?}"))

@@ -71,12 +71,17 @@ impl<C: Send> ConnectionPool<C> {
     }
 }
 
+/// Whether the connection is of no more use. Servers say so in SQLSTATE class 08 (connection
+/// exception), and PostgreSQL in 57P0x (terminated, shut down, starting) too.
 fn is_broken(error: &sqlx::Error) -> bool {
-    matches!(
-        error,
+    match error {
         sqlx::Error::Io(_)
-            | sqlx::Error::Tls(_)
-            | sqlx::Error::Protocol(_)
-            | sqlx::Error::WorkerCrashed
-    )
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::WorkerCrashed => true,
+        sqlx::Error::Database(error) => error
+            .code()
+            .is_some_and(|code| code.starts_with("08") || code.starts_with("57P")),
+        _ => false,
+    }
 }

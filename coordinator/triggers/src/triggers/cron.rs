@@ -134,3 +134,7 @@ fn name_part(schedule: &str) -> String {
         .replace('?', "Qm")
         .replace(',', "Cm")
 }
+
+#[cfg(test)]
+#[path = "cron_test.rs"]
+mod tests;

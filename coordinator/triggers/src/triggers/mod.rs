@@ -6,8 +6,13 @@ pub(crate) mod mysql;
 pub(crate) mod node_accept_queue;
 pub(crate) mod node_pressure;
 mod polled;
+pub(crate) mod postgresql;
 pub(crate) mod prometheus;
+pub(crate) mod redis;
+mod redis_connection;
+pub(crate) mod redis_streams;
 pub(crate) mod resource;
+mod sql_query;
 mod window;
 
 use crate::config::TriggerConfig;

@@ -110,3 +110,89 @@ fn target(
 fn percent(text: &str) -> Option<i32> {
     text.parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use neap_units::MilliValue;
+
+    use super::*;
+    use crate::{ConfigError, TriggerContext, build};
+
+    fn cpu(
+        metric_type: Option<&str>,
+        metadata: &[(&str, &str)],
+    ) -> Result<BuiltTrigger, ConfigError> {
+        let mut config = TriggerConfig::new("cpu", TriggerContext::default());
+        config.metric_type = metric_type.map(str::to_owned);
+        config.metadata = metadata
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect();
+        build(&config)
+    }
+
+    #[test]
+    fn reads_both_kinds_of_target() {
+        let built = cpu(
+            Some("AverageValue"),
+            &[
+                ("value", "250m"),
+                ("containerName", "app"),
+                ("window", "1m"),
+            ],
+        )
+        .expect("valid");
+        let container = Some("app".to_owned());
+        let target = ResourceTarget::AverageValue(MilliValue::new(250));
+        assert_eq!(
+            built.metrics[0].target,
+            Target::Resource {
+                resource: ResourceKind::Cpu,
+                container: container.clone(),
+                target
+            }
+        );
+        let expected = ResourceSource {
+            resource: ResourceKind::Cpu,
+            container,
+            window: Duration::from_secs(60),
+        };
+        assert!(
+            matches!(&built.source, Source::Resource(source) if *source == expected),
+            "{built:?}"
+        );
+        let built = cpu(Some("Utilization"), &[("value", "60")]).expect("valid");
+        let target = ResourceTarget::Utilization(60);
+        assert_eq!(
+            built.metrics[0].target,
+            Target::Resource {
+                resource: ResourceKind::Cpu,
+                container: None,
+                target
+            }
+        );
+    }
+
+    #[test]
+    fn names_every_fault() {
+        let error = |metric_type, metadata: &[(&str, &str)]| {
+            cpu(metric_type, metadata).expect_err("refused").to_string()
+        };
+        assert!(
+            error(None, &[("value", "60")])
+                .contains("metricType is missing: it must be Utilization or AverageValue")
+        );
+        assert!(error(Some("Value"), &[("value", "60")]).contains("metricType: \"Value\""));
+        assert!(error(Some("Utilization"), &[("value", "60%")]).contains("value: \"60%\""));
+        assert!(error(Some("AverageValue"), &[("value", "sixty")]).contains("quantity"));
+        assert!(error(Some("Utilization"), &[]).contains("value is missing"));
+        let removed = error(
+            Some("Utilization"),
+            &[("value", "60"), ("type", "Utilization")],
+        );
+        assert!(
+            removed.contains("type: \"Utilization\"") && removed.contains("metricType instead"),
+            "{removed}"
+        );
+    }
+}
