@@ -25,6 +25,9 @@ pub use surroundings::{
 };
 pub use warnings::scaled_object as scaled_object_warnings;
 
+use kube::Resource;
+use kube::core::object::HasSpec;
+
 use crate::scaled_job::ScaledJob;
 use crate::scaled_object::ScaledObject;
 
@@ -60,7 +63,14 @@ pub fn scaled_job(sj: &ScaledJob) -> Vec<Refusal> {
 
 /// Whether an update only takes finalizers away. It is let through unchecked, so that an object
 /// that has become wrong can still be deleted.
-pub fn only_removes_finalizers(old: &ScaledObject, new: &ScaledObject) -> bool {
-    let count = |so: &ScaledObject| so.metadata.finalizers.as_ref().map_or(0, Vec::len);
-    count(new) < count(old) && new.spec == old.spec
+pub fn only_removes_finalizers<K>(old: &K, new: &K) -> bool
+where
+    K: Resource + HasSpec,
+    K::Spec: PartialEq,
+{
+    let count = |object: &K| object.meta().finalizers.as_ref().map_or(0, Vec::len);
+    count(new) < count(old) && new.spec() == old.spec()
 }
+
+#[cfg(test)]
+mod validate_test;
