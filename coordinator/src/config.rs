@@ -51,8 +51,22 @@ pub struct Config {
     #[arg(long, env = "NEAP_REPLICAS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=9))]
     pub replicas: u32,
     /// Namespaces whose ScaledObjects are acted on, separated by commas; all if empty.
-    #[arg(long, env = "NEAP_WATCH_NAMESPACES", value_delimiter = ',', default_value = "")]
+    #[arg(
+        long,
+        env = "NEAP_WATCH_NAMESPACES",
+        value_delimiter = ',',
+        default_value = ""
+    )]
     pub watch_namespaces: Vec<String>,
+    /// ServiceAccounts that agents run as, separated by commas: `NAME`, or `NAMESPACE/NAME` with Neap's
+    /// own namespace.
+    #[arg(
+        long,
+        env = "NEAP_AGENT_SERVICE_ACCOUNTS",
+        value_delimiter = ',',
+        default_value = "neap-agent"
+    )]
+    pub agent_service_accounts: Vec<String>,
     /// Tolerance of the HPA's ratio, both ways.
     #[arg(long, env = "NEAP_TOLERANCE", default_value_t = 0.1, value_parser = tolerance)]
     pub tolerance: f64,
@@ -70,17 +84,29 @@ pub struct Config {
 fn dns_label(text: &str) -> Result<String, String> {
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     let ends = |c: Option<char>| c.is_some_and(|c| c != '-');
-    if text.len() <= 63 && text.chars().all(allowed) && ends(text.chars().next()) && ends(text.chars().last()) {
+    if text.len() <= 63
+        && text.chars().all(allowed)
+        && ends(text.chars().next())
+        && ends(text.chars().last())
+    {
         Ok(text.to_owned())
     } else {
-        Err("it must be 1 to 63 of a-z, 0-9 and -, and begin and end with a letter or digit".to_owned())
+        Err(
+            "it must be 1 to 63 of a-z, 0-9 and -, and begin and end with a letter or digit"
+                .to_owned(),
+        )
     }
 }
 
 fn ordinal_name(text: &str) -> Result<String, String> {
-    match text.rsplit_once('-').map(|(name, ordinal)| (dns_label(name), ordinal.parse::<u32>())) {
+    match text
+        .rsplit_once('-')
+        .map(|(name, ordinal)| (dns_label(name), ordinal.parse::<u32>()))
+    {
         Some((Ok(_), Ok(_))) => Ok(text.to_owned()),
-        _ => Err("it must be the name of a StatefulSet's pod, such as neap-coordinator-0".to_owned()),
+        _ => {
+            Err("it must be the name of a StatefulSet's pod, such as neap-coordinator-0".to_owned())
+        }
     }
 }
 
@@ -94,12 +120,29 @@ fn tolerance(text: &str) -> Result<f64, String> {
 impl Config {
     /// The namespaces to watch; empty means all.
     pub fn watched(&self) -> Vec<String> {
-        self.watch_namespaces.iter().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect()
+        self.watch_namespaces
+            .iter()
+            .map(|name| name.trim().to_owned())
+            .filter(|name| !name.is_empty())
+            .collect()
+    }
+
+    /// Names of the agents' ServiceAccounts, all in Neap's own namespace.
+    pub fn agent_accounts(&self) -> Vec<String> {
+        let own = format!("{}/", self.namespace);
+        self.agent_service_accounts
+            .iter()
+            .map(|account| account.trim())
+            .map(|account| account.strip_prefix(&own).unwrap_or(account).to_owned())
+            .filter(|account| !account.is_empty())
+            .collect()
     }
 
     /// Name of the StatefulSet that this pod belongs to.
     pub fn stateful_set(&self) -> &str {
-        self.pod_name.rsplit_once('-').map_or(&self.pod_name, |(name, _)| name)
+        self.pod_name
+            .rsplit_once('-')
+            .map_or(&self.pod_name, |(name, _)| name)
     }
 
     /// DNS name of one of the coordinators' pods.
@@ -135,7 +178,13 @@ mod tests {
     use super::*;
 
     fn parse(more: &[&str]) -> Result<Config, clap::Error> {
-        let mut args = vec!["neap-coordinator", "--namespace", "neap", "--pod-name", "neap-coordinator-1"];
+        let mut args = vec![
+            "neap-coordinator",
+            "--namespace",
+            "neap",
+            "--pod-name",
+            "neap-coordinator-1",
+        ];
         args.extend(more);
         Config::try_parse_from(args)
     }
@@ -146,10 +195,18 @@ mod tests {
         assert_eq!(config.stateful_set(), "neap-coordinator");
         let members = config.members();
         assert_eq!(members.len(), 3);
-        let second = ("neap-coordinator-1", "neap-coordinator-1.neap-coordinator-peers.neap.svc:9701");
+        let second = (
+            "neap-coordinator-1",
+            "neap-coordinator-1.neap-coordinator-peers.neap.svc:9701",
+        );
         assert_eq!((members[1].0.as_str(), members[1].1.as_str()), second);
         assert_eq!(config.watched(), ["a", "b"]);
         assert_eq!(parse(&[]).unwrap().watched(), [] as [&str; 0]);
+        assert_eq!(config.agent_accounts(), ["neap-agent"]);
+        let accounts = parse(&["--agent-service-accounts", "neap/a,b"])
+            .unwrap()
+            .agent_accounts();
+        assert_eq!(accounts, ["a", "b"]);
         assert_eq!(config.engine(), neap_engine::Settings::default());
     }
 
@@ -163,14 +220,20 @@ mod tests {
             ("--node-listen", "9700", "invalid socket address"),
         ] {
             let mut args = vec!["neap-coordinator"];
-            for (given, good) in [("--namespace", "neap"), ("--pod-name", "neap-coordinator-1")] {
+            for (given, good) in [
+                ("--namespace", "neap"),
+                ("--pod-name", "neap-coordinator-1"),
+            ] {
                 if given != flag {
                     args.extend([given, good]);
                 }
             }
             args.extend([flag, value]);
             let error = Config::try_parse_from(args).unwrap_err().to_string();
-            assert!(error.contains(flag) && error.contains(value) && error.contains(allowed), "{error}");
+            assert!(
+                error.contains(flag) && error.contains(value) && error.contains(allowed),
+                "{error}"
+            );
         }
     }
 }

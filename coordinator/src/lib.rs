@@ -10,10 +10,13 @@
 //! `leader`; everything else speaks of targets, specs and signals.
 
 pub mod clock;
+pub mod cluster;
 pub mod config;
 pub mod decide;
 pub mod identity;
+pub mod ingest;
 pub mod keys;
+pub mod leader;
 pub mod metrics;
 pub mod poll;
 pub mod publish;

@@ -106,13 +106,18 @@ impl Service {
     ///
     /// # Errors
     /// [`ServiceError::Open`].
-    pub async fn start(config: ServiceConfig, ports: Ports, world: Arc<World>) -> Result<Self, ServiceError> {
+    pub async fn start(
+        config: ServiceConfig,
+        ports: Ports,
+        world: Arc<World>,
+    ) -> Result<Self, ServiceError> {
         let clock = ports.clock.clone();
         let metrics = Arc::new(Metrics::new());
         let store = SignalStore::new(config.signals);
         let table = DecisionTable::new(clock.clone());
         let opened = Opened::before(clock.as_ref());
-        let consensus = Consensus::open(config.consensus, table.machine(), Arc::new(BootClock)).await?;
+        let consensus =
+            Consensus::open(config.consensus, table.machine(), Arc::new(BootClock)).await?;
         let (poller, polls) = Poller::new(clock.clone(), metrics.clone(), config.polls);
         let desk = Desk::new(ports.publisher.clone(), clock.clone(), metrics.clone());
         let explain = Arc::new(Explain::new(clock.clone()));
@@ -159,11 +164,23 @@ impl Service {
             poller: poller.clone(),
             clock: clock.clone(),
         });
-        let mut service =
-            Self { world, store, wanted, consensus, metrics, stop, http, tasks: JoinSet::new() };
+        let mut service = Self {
+            world,
+            store,
+            wanted,
+            consensus,
+            metrics,
+            stop,
+            http,
+            tasks: JoinSet::new(),
+        };
         let (source, filled, stop) = (ports.source, service.world.clone(), service.stop.clone());
         service.spawn("object source", async move {
-            source.run(filled, stop).await.err().map_or_else(String::new, |error| error.to_string())
+            source
+                .run(filled, stop)
+                .await
+                .err()
+                .map_or_else(String::new, |error| error.to_string())
         });
         service.spawn("decider", async move {
             decider.run().await;
@@ -195,7 +212,11 @@ impl Service {
 
     /// Runs one more task as long as the coordinator: it must end when [`stop`](Self::stop) is
     /// cancelled and not before. What it returns says why it ended.
-    pub fn spawn(&mut self, task: &'static str, run: impl Future<Output = String> + Send + 'static) {
+    pub fn spawn(
+        &mut self,
+        task: &'static str,
+        run: impl Future<Output = String> + Send + 'static,
+    ) {
         self.tasks.spawn(async move { (task, run.await) });
     }
 
@@ -214,8 +235,12 @@ impl Service {
         let bound = listener.local_addr().map_err(listen)?;
         let (http, stop) = (self.http(), self.stop.clone());
         self.spawn("HTTP server", async move {
-            let served = axum::serve(listener, http).with_graceful_shutdown(stop.cancelled_owned()).await;
-            served.err().map_or_else(String::new, |error| error.to_string())
+            let served = axum::serve(listener, http)
+                .with_graceful_shutdown(stop.cancelled_owned())
+                .await;
+            served
+                .err()
+                .map_or_else(String::new, |error| error.to_string())
         });
         Ok(bound)
     }

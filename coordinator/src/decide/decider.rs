@@ -211,6 +211,8 @@ impl Decider {
                 self.tick().await;
             }
         }
+        // Nobody listens any more: tasks that still report must not wait for it.
+        self.done_rx.close();
         self.tasks.close();
         self.tasks.wait().await;
     }

@@ -58,6 +58,7 @@ impl Decider {
         let moved = target.reference != entry.target;
         target.object = entry.object;
         target.reference = entry.target;
+        target.unreadable = entry.unreadable;
         if moved {
             target.scale = None;
             target.facts = None;
@@ -167,6 +168,9 @@ impl Decider {
             return;
         };
         target.run += 1;
+        if let Some(fault) = target.unreadable.clone() {
+            return self.set_invalid(key, Invalid::one(fault));
+        }
         let triggers = &target.object.spec.triggers;
         if !triggers.iter().any(refers_to_anything) {
             let resolved = vec![Resolved::default(); triggers.len()];
@@ -393,6 +397,15 @@ impl Decider {
                 });
                 if !asked_still {
                     return;
+                }
+                if answer.is_err()
+                    && let Some(compiled) = target.compiled()
+                {
+                    let compat = &self.parts.metrics.compat;
+                    compat.failed(&key);
+                    for metric in &compiled.triggers[trigger].metrics {
+                        compat.reading_failed(&key, &metric.name);
+                    }
                 }
                 if let Some(slot) = target.polled.get_mut(trigger) {
                     let answer = answer.map_err(|error| error.to_string());

@@ -28,7 +28,7 @@ mod time;
 mod wanted;
 mod writes;
 
-pub use compile::{Compiled, Invalid};
+pub use compile::{CompileInput, Compiled, Invalid, compile};
 pub use decider::{DecideSettings, Decider, Parts};
 pub use replicated::{Command, DecisionMachine, DecisionTable, FORMAT, TargetRecord};
 pub use time::{DecisionClock, Opened, TimeAnchor};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kube::ResourceExt;
 use neap_api::ScaledObject;
-use neap_engine::{DecisionState, Evaluation};
+use neap_engine::DecisionState;
 use neap_units::{NodeName, PodUid};
 
 use super::compile::{Compiled, Invalid};
@@ -45,6 +45,8 @@ pub(super) struct Target {
     pub(super) key: TargetKey,
     pub(super) object: Arc<ScaledObject>,
     pub(super) reference: TargetRef,
+    /// Why the newest version of the object cannot be read.
+    pub(super) unreadable: Option<Arc<str>>,
     pub(super) spec: SpecState,
     /// Counts the compilations asked for: a result of an earlier one is dropped.
     pub(super) run: u64,
@@ -66,7 +68,6 @@ pub(super) struct Target {
     /// What the log holds.
     pub(super) committed: Option<TargetRecord>,
     pub(super) evaluated: Option<Boottime>,
-    pub(super) last: Option<Arc<Evaluation>>,
     pub(super) pace: WritePace,
     pub(super) contest: Contest,
     /// Removal of what stands in the way is on its way, or waits until then.
@@ -79,6 +80,7 @@ impl Target {
             key,
             object: entry.object,
             reference: entry.target,
+            unreadable: entry.unreadable,
             spec: SpecState::Pending,
             run: 0,
             resolved: Vec::new(),
@@ -95,7 +97,6 @@ impl Target {
             state: DecisionState::default(),
             committed: None,
             evaluated: None,
-            last: None,
             pace: WritePace::default(),
             contest: Contest::default(),
             clearing: None,

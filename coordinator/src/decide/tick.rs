@@ -113,7 +113,9 @@ impl Decider {
             SpecState::Ready(compiled) => compiled.clone(),
             SpecState::Pending => return None,
             SpecState::Invalid(invalid) => {
-                let verdict = Verdict::Invalid(invalid.to_string());
+                let fault = invalid.to_string();
+                self.parts.explain.fault(key, &fault);
+                let verdict = Verdict::Invalid(fault);
                 self.parts
                     .desk
                     .report(report(target, verdict, leading, now));
@@ -123,6 +125,7 @@ impl Decider {
         let (Some(facts), Some(scale), None) = (&target.facts, &target.scale, &target.problem)
         else {
             if let Some(problem) = &target.problem {
+                self.parts.explain.fault(key, problem);
                 let verdict = Verdict::Invalid(problem.clone());
                 self.parts
                     .desk
@@ -222,37 +225,37 @@ impl Decider {
         let target = self.targets.get_mut(key)?;
         let contested = target.contest.is_contested(now);
         let owned = target.owner.is_neap();
-        if evaluation.write.is_some() && owned {
-            let from = target.pace.allowed_from(now, contested).into_iter();
-            let wait = from
-                .chain((self.writes_from > now).then_some(self.writes_from))
-                .max();
-            if let Some(wait) = wait {
-                self.due.no_later_than(key, wait);
-                return None;
-            }
-        }
+        let paced = target.pace.allowed_from(now, contested).into_iter();
+        let wait = paced
+            .chain((self.writes_from > now).then_some(self.writes_from))
+            .max()
+            .filter(|_| owned && evaluation.write.is_some());
         let evaluation = Arc::new(evaluation);
-        target.last = Some(evaluation.clone());
-        self.parts.explain.record(key, &evaluation, owned);
         let verdict = Verdict::Evaluated {
             evaluation: evaluation.clone(),
             conditions: evaluation.conditions.clone(),
             contested: contested.then(|| target.contest.manager.clone().unwrap_or_default()),
             without_agent,
         };
-        let to = evaluation.write.filter(|_| owned);
-        if to.is_none() {
-            target.state = evaluation.state.clone();
-            if owned {
-                self.note_unsaved(key, leading.time.at(now));
-            }
-        }
-        let target = self.targets.get(key)?;
         if !matches!(target.owner, Owner::Keda(_)) {
             self.parts
                 .desk
                 .report(report(target, verdict, leading, now));
+        }
+        if let Some(wait) = wait {
+            // Decided anew when it may be written: nothing of this decision happens.
+            self.due.no_later_than(key, wait);
+            return None;
+        }
+        self.parts.explain.record(key, &evaluation, &target.owner);
+        let to = evaluation.write.filter(|_| owned);
+        match evaluation.write {
+            Some(_) if owned => {}
+            Some(_) => target.state = evaluation.refuse("the target is only observed").state,
+            None => target.state = evaluation.state.clone(),
+        }
+        if to.is_none() && owned {
+            self.note_unsaved(key, leading.time.at(now));
         }
         to.map(|to| Act {
             key: key.clone(),

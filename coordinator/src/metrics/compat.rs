@@ -70,8 +70,6 @@ pub struct TriggerSeries {
     pub value: Option<f64>,
     /// Whether it is active, where it can be.
     pub active: Option<bool>,
-    /// It failed.
-    pub failed: bool,
 }
 
 /// What one target shows.
@@ -244,10 +242,7 @@ impl Compat {
                     self.value.remove(labels);
                 }
             }
-            let errors = self.detail_errors.get_or_create(labels);
-            if trigger.failed {
-                errors.inc();
-            }
+            drop(self.detail_errors.get_or_create(labels));
         }
         self.paused
             .get_or_create(&object)
@@ -265,6 +260,19 @@ impl Compat {
     /// A decision about `key` failed.
     pub fn failed(&self, key: &TargetKey) {
         self.errors.get_or_create(&object_labels(key)).inc();
+    }
+
+    /// A source of `key` could not be read, and with it the metric of this name.
+    pub fn reading_failed(&self, key: &TargetKey, metric: &str) {
+        let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let of = shown.get(key).map(|shown| shown.scalers.as_slice());
+        for labels in of
+            .unwrap_or_default()
+            .iter()
+            .filter(|labels| labels.metric == metric)
+        {
+            self.detail_errors.get_or_create(labels).inc();
+        }
     }
 
     /// `key` is gone: so are its series.
@@ -362,7 +370,6 @@ mod tests {
                 index: 0,
                 value: Some(8.5),
                 active: Some(true),
-                failed: false,
             }],
         }
     }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::clock::Clock;
 use crate::keys::TargetKey;
+use crate::world::Owner;
 
 /// Changes kept of one target.
 const CHANGES: usize = 50;
@@ -20,7 +21,7 @@ const BYTES: usize = 32 << 20;
 struct Decision {
     wall: jiff::Timestamp,
     evaluation: Arc<Evaluation>,
-    /// What it was decided for: `scaled` or `observed`.
+    /// Written, or only shown.
     scaled: bool,
 }
 
@@ -29,6 +30,7 @@ struct Of {
     latest: Option<Decision>,
     changes: VecDeque<(u64, Decision)>,
     fault: Option<String>,
+    owner: Option<String>,
 }
 
 #[derive(Debug, Default)]
@@ -61,6 +63,8 @@ pub struct Summary {
     pub desired: Option<i32>,
     /// Whether decisions are written, or only shown.
     pub scaled: bool,
+    /// Who scales the target.
+    pub owner: Option<String>,
     /// Why nothing is decided.
     pub fault: Option<String>,
 }
@@ -81,16 +85,17 @@ impl Explain {
     }
 
     /// Remembers a decision; as a change where it wants other replicas than the last one kept.
-    pub fn record(&self, key: &TargetKey, evaluation: &Arc<Evaluation>, scaled: bool) {
+    pub fn record(&self, key: &TargetKey, evaluation: &Arc<Evaluation>, owner: &Owner) {
         let decision = Decision {
             wall: self.clock.wall(),
             evaluation: evaluation.clone(),
-            scaled,
+            scaled: owner.is_neap(),
         };
         let mut all = self.all();
         let all = &mut *all;
         let of = all.targets.entry(key.clone()).or_default();
         of.fault = None;
+        of.owner = Some(owner.to_string());
         of.latest = Some(decision.clone());
         let former = of.changes.back().map(|(_, last)| last.evaluation.desired);
         if evaluation.write.is_none() && former == Some(evaluation.desired) {
@@ -154,6 +159,7 @@ impl Explain {
                     .map(|latest| latest.evaluation.why.current),
                 desired: of.latest.as_ref().map(|latest| latest.evaluation.desired),
                 scaled: of.latest.as_ref().is_some_and(|latest| latest.scaled),
+                owner: of.owner.clone(),
                 fault: of.fault.clone(),
             })
             .collect();
@@ -164,7 +170,7 @@ impl Explain {
 
     /// Everything about one target as JSON; `None` where nothing is known of it.
     pub fn explain(&self, key: &TargetKey) -> Option<Value> {
-        let (latest, changes, fault) = {
+        let (latest, changes, fault, owner) = {
             let all = self.all();
             let of = all.targets.get(key)?;
             let changes: Vec<Decision> = of
@@ -172,12 +178,18 @@ impl Explain {
                 .iter()
                 .map(|(_, decision)| decision.clone())
                 .collect();
-            (of.latest.clone(), changes, of.fault.clone())
+            (
+                of.latest.clone(),
+                changes,
+                of.fault.clone(),
+                of.owner.clone(),
+            )
         };
         Some(json!({
             "namespace": &*key.namespace,
             "name": &*key.name,
             "fault": fault,
+            "owner": owner,
             "latest": latest.as_ref().map(render),
             "changes": changes.iter().rev().map(render).collect::<Vec<_>>(),
         }))

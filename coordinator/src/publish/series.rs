@@ -24,10 +24,6 @@ pub(super) fn series(report: &Report) -> Option<TargetSeries> {
                 index: built.index,
                 value: value(why),
                 active: why.active,
-                failed: matches!(
-                    why.outcome,
-                    TriggerOutcome::Failed { .. } | TriggerOutcome::Fallback { .. }
-                ),
             }
         });
     Some(TargetSeries {

@@ -49,8 +49,10 @@ fn faults() -> Vec<(&'static str, Value, Vec<&'static str>)> {
         ),
         (
             "no-such-auth",
-            with(json!({"type": "mysql", "metadata": {"query": "SELECT 1", "queryValue": "1"},
-                "authenticationRef": {"name": "nobody"}})),
+            with(
+                json!({"type": "mysql", "metadata": {"query": "SELECT 1", "queryValue": "1"},
+                "authenticationRef": {"name": "nobody"}}),
+            ),
             vec!["authenticationRef.name", "nobody"],
         ),
     ]
@@ -64,22 +66,34 @@ async fn each_fault_is_named_and_nobody_else_is_touched() {
         bench.scaled_object(name, spec);
     }
     bench.deployment("good", 1);
-    bench.scaled_object("good", json!({"minReplicaCount": 1, "triggers": [workload()]}));
+    bench.scaled_object(
+        "good",
+        json!({"minReplicaCount": 1, "triggers": [workload()]}),
+    );
     for n in 0..3 {
         bench.pod("producer", n);
     }
     bench.advance(Duration::from_millis(50));
     for (name, _, parts) in faults() {
-        let (reason, message) = bench.publisher.condition(name, "Ready", "False").await;
+        let (reason, message) = bench
+            .passing(bench.publisher.condition(name, "Ready", "False"))
+            .await;
         assert_eq!(reason, "ScaledObjectCheckFailed", "{name}");
         for part in parts {
             assert!(message.contains(part), "{name}: {part} in {message}");
         }
-        let (reason, _) = bench.publisher.condition(name, "Active", "Unknown").await;
+        let (reason, _) = bench
+            .passing(bench.publisher.condition(name, "Active", "Unknown"))
+            .await;
         assert_eq!(reason, "UnknownState", "{name}");
     }
     assert_eq!(bench.scaler.write(0).await.replicas, 3);
-    let written: Vec<_> = bench.scaler.writes().into_iter().map(|write| write.target).collect();
+    let written: Vec<_> = bench
+        .scaler
+        .writes()
+        .into_iter()
+        .map(|write| write.target)
+        .collect();
     assert_eq!(written, ["good"]);
     let told: Vec<String> = bench
         .publisher
@@ -90,10 +104,19 @@ async fn each_fault_is_named_and_nobody_else_is_touched() {
     assert_eq!(told.len(), faults().len(), "each is told once: {told:?}");
 
     // Mended, the first of them is scaled.
-    bench.scaled_object("unknown-trigger", json!({"minReplicaCount": 1, "triggers": [workload()]}));
+    bench.scaled_object(
+        "unknown-trigger",
+        json!({"minReplicaCount": 1, "triggers": [workload()]}),
+    );
     bench.advance(Duration::from_secs(3));
     assert_eq!(bench.scaler.write(1).await.replicas, 3);
-    bench.publisher.condition("unknown-trigger", "Ready", "True").await;
+    bench
+        .passing(
+            bench
+                .publisher
+                .condition("unknown-trigger", "Ready", "True"),
+        )
+        .await;
     bench.stop().await;
 }
 
@@ -101,18 +124,30 @@ async fn each_fault_is_named_and_nobody_else_is_touched() {
 async fn a_good_object_that_turns_bad_holds_its_replicas() {
     let bench = Bench::start().await;
     bench.deployment("web", 1);
-    bench.scaled_object("web", json!({"minReplicaCount": 1, "triggers": [workload()]}));
+    bench.scaled_object(
+        "web",
+        json!({"minReplicaCount": 1, "triggers": [workload()]}),
+    );
     for n in 0..3 {
         bench.pod("producer", n);
     }
     bench.advance(Duration::from_millis(50));
     assert_eq!(bench.scaler.write(0).await.replicas, 3);
-    bench.scaled_object("web", json!({"minReplicaCount": 1, "triggers": [{"type": "none", "metadata": {}}]}));
+    bench.scaled_object(
+        "web",
+        json!({"minReplicaCount": 1, "triggers": [{"type": "none", "metadata": {}}]}),
+    );
     for n in 3..9 {
         bench.pod("producer", n);
     }
     bench.advance(Duration::from_secs(20));
-    bench.publisher.condition("web", "Ready", "False").await;
-    assert_eq!(bench.scaler.writes().len(), 1, "nothing is scaled while the spec is wrong");
+    bench
+        .passing(bench.publisher.condition("web", "Ready", "False"))
+        .await;
+    assert_eq!(
+        bench.scaler.writes().len(),
+        1,
+        "nothing is scaled while the spec is wrong"
+    );
     bench.stop().await;
 }

@@ -71,13 +71,19 @@ impl Bench {
             namespace: "neap".into(),
         };
         let service = Service::start(config, ports, world.clone()).await.unwrap();
-        let (store, wanted, metrics) =
-            (service.store.clone(), service.wanted.clone(), service.metrics.clone());
+        let (store, wanted, metrics) = (
+            service.store.clone(),
+            service.wanted.clone(),
+            service.metrics.clone(),
+        );
         let mut leadership = service.consensus.leadership();
-        tokio::time::timeout(Duration::from_secs(60), leadership.wait_for(|seen| seen.is_self))
-            .await
-            .expect("one member leads itself")
-            .unwrap();
+        tokio::time::timeout(
+            Duration::from_secs(60),
+            leadership.wait_for(|seen| seen.is_self),
+        )
+        .await
+        .expect("one member leads itself")
+        .unwrap();
         let stop = CancellationToken::new();
         let shutdown = stop.clone();
         let running = tokio::spawn(async move { service.until(shutdown).await.unwrap() });
@@ -103,7 +109,10 @@ impl Bench {
     /// Stops the coordinator in order and gives back its disk.
     pub(crate) async fn stop(mut self) -> tempfile::TempDir {
         self.stop.cancel();
-        tokio::time::timeout(Duration::from_secs(60), &mut self.running).await.unwrap().unwrap();
+        tokio::time::timeout(Duration::from_secs(60), &mut self.running)
+            .await
+            .unwrap()
+            .unwrap();
         self.data.take().unwrap()
     }
 
@@ -118,7 +127,8 @@ impl Bench {
     /// What the watch says of the Deployment as it is now.
     pub(crate) fn see(&self, name: &str) {
         let (replicas, version) = self.scaler.get(name);
-        self.world.apply_target_facts(&target_id(name), facts(name, replicas, version));
+        self.world
+            .apply_target_facts(&target_id(name), facts(name, replicas, version));
     }
 
     /// Someone else sets the replicas.
@@ -169,6 +179,18 @@ impl Bench {
         self.clock.advance(span);
     }
 
+    /// Lets time go on, ten milliseconds at a time, until `wanted` has come: for what depends on
+    /// coalescing and on the pace of status writes, and not on an exact time.
+    pub(crate) async fn passing<T>(&self, wanted: impl Future<Output = T>) -> T {
+        tokio::pin!(wanted);
+        loop {
+            tokio::select! {
+                found = &mut wanted => return found,
+                () = tokio::time::sleep(Duration::from_millis(5)) => self.clock.advance(Duration::from_millis(10)),
+            }
+        }
+    }
+
     /// Has `name` evaluated once more, after everything that happened before.
     pub(crate) async fn evaluate(&self, name: &str) {
         // Two rounds: a write of the first round has been sent before the second ends.
@@ -181,7 +203,9 @@ impl Bench {
                     tokio::time::sleep(Duration::from_millis(2)).await;
                 }
             };
-            tokio::time::timeout(Duration::from_secs(60), waited).await.expect("an evaluation");
+            tokio::time::timeout(Duration::from_secs(60), waited)
+                .await
+                .expect("an evaluation");
         }
     }
 
@@ -192,8 +216,13 @@ impl Bench {
     /// A counter or gauge without labels.
     pub(crate) fn figure(&self, name: &str) -> u64 {
         let text = self.metrics.encode().unwrap();
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ').map(str::to_owned));
-        line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("{name} in\n{text}"))
+        let line = text.lines().find_map(|line| {
+            line.strip_prefix(name)?
+                .strip_prefix(' ')
+                .map(str::to_owned)
+        });
+        line.and_then(|value| value.parse().ok())
+            .unwrap_or_else(|| panic!("{name} in\n{text}"))
     }
 
     pub(crate) fn text(&self) -> String {
@@ -204,8 +233,15 @@ impl Bench {
     pub(crate) fn agent(&self) -> Agent {
         let now = self.clock.boottime();
         let node = NodeName::new(NODE).unwrap();
-        let stream = self.store.connect(node, BootId::new("boot").unwrap(), 1, now).unwrap();
-        Agent { stream, clock: self.clock.clone(), defined: 0 }
+        let stream = self
+            .store
+            .connect(node, BootId::new("boot").unwrap(), 1, now)
+            .unwrap();
+        Agent {
+            stream,
+            clock: self.clock.clone(),
+            defined: 0,
+        }
     }
 }
 
@@ -224,7 +260,11 @@ impl Agent {
 
     pub(crate) fn define(&mut self, key: SeriesKey, interval: Duration) -> u32 {
         self.defined += 1;
-        self.stream.batch().unwrap().define(self.defined, key, interval, false).unwrap();
+        self.stream
+            .batch()
+            .unwrap()
+            .define(self.defined, key, interval, false)
+            .unwrap();
         self.defined
     }
 
@@ -298,7 +338,10 @@ pub(crate) fn pod(name: &str, n: i32) -> PodFacts {
     let container = Container {
         name: "app".into(),
         role: ContainerRole::App,
-        requests: Requests { cpu: Some(MilliValue::new(100)), memory: Some(Bytes::new(1 << 20)) },
+        requests: Requests {
+            cpu: Some(MilliValue::new(100)),
+            memory: Some(Bytes::new(1 << 20)),
+        },
         tcp_ports: Arc::from([8080]),
     };
     PodFacts {
@@ -319,7 +362,10 @@ pub(crate) fn pod(name: &str, n: i32) -> PodFacts {
         }]
         .into(),
         ips: Box::default(),
-        shape: Arc::new(PodShape { containers: vec![container], ..PodShape::default() }),
+        shape: Arc::new(PodShape {
+            containers: vec![container],
+            ..PodShape::default()
+        }),
         owner: None,
     }
 }

@@ -24,15 +24,23 @@ async fn a_pause_holds_and_is_told() {
     }
     bench.advance(Duration::from_secs(5));
     bench.evaluate("web").await;
-    let (reason, _) = bench.publisher.condition("web", "Paused", "True").await;
+    let (reason, _) = bench
+        .passing(bench.publisher.condition("web", "Paused", "True"))
+        .await;
     assert_eq!(reason, "ScaledObjectPaused");
-    bench.publisher.event("ScaledObjectPaused").await;
+    bench
+        .passing(bench.publisher.event("ScaledObjectPaused"))
+        .await;
     assert_eq!(bench.scaler.writes(), []);
 
     let at_two = json!({"annotations": {"autoscaling.keda.sh/paused-replicas": "2"}});
     bench.apply("web", spec(), at_two);
     bench.advance(Duration::from_secs(5));
-    assert_eq!(bench.scaler.write(0).await.replicas, 2, "straight to the number, and held there");
+    assert_eq!(
+        bench.scaler.write(0).await.replicas,
+        2,
+        "straight to the number, and held there"
+    );
     bench.advance(Duration::from_secs(20));
     bench.evaluate("web").await;
     assert_eq!(bench.scaler.writes().len(), 1);
@@ -40,7 +48,11 @@ async fn a_pause_holds_and_is_told() {
     bench.apply("web", spec(), json!({}));
     bench.advance(Duration::from_secs(5));
     assert_eq!(bench.scaler.write(1).await.replicas, 3);
-    bench.publisher.condition("web", "Paused", "False").await;
-    bench.publisher.event("ScaledObjectUnpaused").await;
+    bench
+        .passing(bench.publisher.condition("web", "Paused", "False"))
+        .await;
+    bench
+        .passing(bench.publisher.event("ScaledObjectUnpaused"))
+        .await;
     bench.stop().await;
 }

@@ -32,7 +32,9 @@ pub(crate) async fn wait<T>(
             changed.changed().await.expect("the fake lives");
         }
     };
-    tokio::time::timeout(PATIENCE, waited).await.unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}"))
+    tokio::time::timeout(PATIENCE, waited)
+        .await
+        .unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}"))
 }
 
 /// A source whose world the tests fill by hand.
@@ -96,7 +98,11 @@ impl FakeScaler {
 
     /// The scale of a target as someone else sets it.
     pub(crate) fn set(&self, target: &str, replicas: i32, version: u64) {
-        self.state.lock().unwrap().scales.insert(target.to_owned(), (replicas, version));
+        self.state
+            .lock()
+            .unwrap()
+            .scales
+            .insert(target.to_owned(), (replicas, version));
     }
 
     pub(crate) fn knows(&self, target: &str) -> bool {
@@ -126,26 +132,41 @@ impl FakeScaler {
 
     /// Waits for the `n`th write.
     pub(crate) async fn write(&self, n: usize) -> Write {
-        wait("a write", self.changed.subscribe(), || self.writes().get(n).cloned()).await
+        wait("a write", self.changed.subscribe(), || {
+            self.writes().get(n).cloned()
+        })
+        .await
     }
 
     /// Waits for the `n`th refused write.
     pub(crate) async fn refusal(&self, n: usize) -> (i32, ScaleError) {
-        wait("a refused write", self.changed.subscribe(), || self.refused().get(n).cloned()).await
+        wait("a refused write", self.changed.subscribe(), || {
+            self.refused().get(n).cloned()
+        })
+        .await
     }
 
-    fn take(&self, target: &TargetRef, replicas: i32, version: &str) -> Result<Written, ScaleError> {
+    fn take(
+        &self,
+        target: &TargetRef,
+        replicas: i32,
+        version: &str,
+    ) -> Result<Written, ScaleError> {
         let mut state = self.state.lock().unwrap();
         if let Some(error) = state.script.pop_front() {
             state.refused.push((replicas, error.clone()));
             return Err(error);
         }
-        let Some(&(_, current)) = state.scales.get(&*target.name) else { return Err(ScaleError::NotFound) };
+        let Some(&(_, current)) = state.scales.get(&*target.name) else {
+            return Err(ScaleError::NotFound);
+        };
         if current.to_string() != version {
             state.refused.push((replicas, ScaleError::Conflict));
             return Err(ScaleError::Conflict);
         }
-        state.scales.insert(target.name.to_string(), (replicas, current + 1));
+        state
+            .scales
+            .insert(target.name.to_string(), (replicas, current + 1));
         let write = Write {
             target: target.name.to_string(),
             replicas,
@@ -157,7 +178,10 @@ impl FakeScaler {
         if let Some(echo) = &*self.echo.lock().unwrap() {
             echo(&target.name, replicas, current + 1);
         }
-        Ok(Written { replicas, resource_version: (current + 1).to_string() })
+        Ok(Written {
+            replicas,
+            resource_version: (current + 1).to_string(),
+        })
     }
 }
 
@@ -216,7 +240,10 @@ pub(crate) struct FakePublisher {
 
 impl FakePublisher {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default(), changed: watch::Sender::new(0) })
+        Arc::new(Self {
+            state: Mutex::default(),
+            changed: watch::Sender::new(0),
+        })
     }
 
     pub(crate) fn patches(&self) -> usize {
@@ -229,35 +256,72 @@ impl FakePublisher {
 
     pub(crate) fn events(&self, reason: &str) -> Vec<EventNote> {
         let state = self.state.lock().unwrap();
-        state.events.iter().filter(|note| note.reason == reason).cloned().collect()
+        state
+            .events
+            .iter()
+            .filter(|note| note.reason == reason)
+            .cloned()
+            .collect()
     }
 
     /// Waits until the condition of this type has this status; gives reason and message.
-    pub(crate) async fn condition(&self, name: &str, type_: &str, status: &str) -> (String, String) {
-        wait(&format!("{name}: {type_} {status}"), self.changed.subscribe(), || {
-            let shown = self.status(name)?;
-            let found = shown["conditions"].as_array()?.iter().find(|c| c["type"] == type_)?.clone();
-            let text = |field: &str| found[field].as_str().unwrap_or_default().to_owned();
-            (found["status"] == status).then(|| (text("reason"), text("message")))
-        })
+    pub(crate) async fn condition(
+        &self,
+        name: &str,
+        type_: &str,
+        status: &str,
+    ) -> (String, String) {
+        wait(
+            &format!("{name}: {type_} {status}"),
+            self.changed.subscribe(),
+            || {
+                let shown = self.status(name)?;
+                let found = shown["conditions"]
+                    .as_array()?
+                    .iter()
+                    .find(|c| c["type"] == type_)?
+                    .clone();
+                let text = |field: &str| found[field].as_str().unwrap_or_default().to_owned();
+                (found["status"] == status).then(|| (text("reason"), text("message")))
+            },
+        )
         .await
     }
 
     /// Waits for an event with this reason.
     pub(crate) async fn event(&self, reason: &str) -> EventNote {
-        wait(&format!("event {reason}"), self.changed.subscribe(), || self.events(reason).pop()).await
+        wait(&format!("event {reason}"), self.changed.subscribe(), || {
+            self.events(reason).pop()
+        })
+        .await
     }
 
     pub(crate) async fn finalizer_removed(&self, name: &str) {
-        wait("the finalizer to be removed", self.changed.subscribe(), || {
-            self.state.lock().unwrap().finalizers_removed.iter().any(|known| known == name).then_some(())
-        })
+        wait(
+            "the finalizer to be removed",
+            self.changed.subscribe(),
+            || {
+                self.state
+                    .lock()
+                    .unwrap()
+                    .finalizers_removed
+                    .iter()
+                    .any(|known| known == name)
+                    .then_some(())
+            },
+        )
         .await;
     }
 
     pub(crate) async fn hpa_removed(&self, name: &str) {
         wait("the HPA to be removed", self.changed.subscribe(), || {
-            self.state.lock().unwrap().hpas_removed.iter().any(|known| known == name).then_some(())
+            self.state
+                .lock()
+                .unwrap()
+                .hpas_removed
+                .iter()
+                .any(|known| known == name)
+                .then_some(())
         })
         .await;
     }
@@ -294,7 +358,10 @@ impl Publisher for FakePublisher {
         Box::pin(async move {
             self.change(|state| {
                 state.patches += 1;
-                merge(state.status.entry(key.name.to_string()).or_default(), status);
+                merge(
+                    state.status.entry(key.name.to_string()).or_default(),
+                    status,
+                );
             });
             Ok(())
         })
@@ -307,7 +374,10 @@ impl Publisher for FakePublisher {
         })
     }
 
-    fn remove_finalizer<'a>(&'a self, key: &'a TargetKey) -> BoxFuture<'a, Result<(), PublishError>> {
+    fn remove_finalizer<'a>(
+        &'a self,
+        key: &'a TargetKey,
+    ) -> BoxFuture<'a, Result<(), PublishError>> {
         Box::pin(async move {
             self.change(|state| state.finalizers_removed.push(key.name.to_string()));
             Ok(())
@@ -331,11 +401,19 @@ impl Publisher for FakePublisher {
 pub(crate) struct FakeSecrets;
 
 impl SecretReader for FakeSecrets {
-    fn secret<'a>(&'a self, _: &'a str, _: &'a str) -> BoxFuture<'a, Result<Option<Data>, ReadError>> {
+    fn secret<'a>(
+        &'a self,
+        _: &'a str,
+        _: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Data>, ReadError>> {
         Box::pin(async { Ok(None) })
     }
 
-    fn config_map<'a>(&'a self, _: &'a str, _: &'a str) -> BoxFuture<'a, Result<Option<Data>, ReadError>> {
+    fn config_map<'a>(
+        &'a self,
+        _: &'a str,
+        _: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Data>, ReadError>> {
         Box::pin(async { Ok(None) })
     }
 }

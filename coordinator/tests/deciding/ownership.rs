@@ -43,9 +43,14 @@ async fn a_target_of_an_hpa_is_decided_and_explained_and_not_written() {
     bench.world.apply_hpa(hpa("mine", None));
     bench.scaled_object("web", spec());
     bench.evaluate("web").await;
-    let (reason, message) = bench.publisher.condition("web", "Ready", "False").await;
+    let (reason, message) = bench
+        .passing(bench.publisher.condition("web", "Ready", "False"))
+        .await;
     assert_eq!(reason, "ScaledObjectCheckFailed");
-    assert!(message.contains("is already managed by the hpa 'mine'"), "{message}");
+    assert!(
+        message.contains("is already managed by the hpa 'mine'"),
+        "{message}"
+    );
     assert_eq!(bench.scaler.writes(), []);
     assert!(bench.text().contains("kube_horizontalpodautoscaler_status_desired_replicas{namespace=\"ns\",horizontalpodautoscaler=\"keda-hpa-web\"} 3"));
 
@@ -53,14 +58,18 @@ async fn a_target_of_an_hpa_is_decided_and_explained_and_not_written() {
     bench.advance(Duration::from_secs(1));
     assert_eq!(bench.scaler.write(0).await.replicas, 3);
     bench.advance(Duration::from_secs(3));
-    bench.publisher.condition("web", "Ready", "True").await;
+    bench
+        .passing(bench.publisher.condition("web", "Ready", "True"))
+        .await;
     bench.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_living_keda_owns_is_not_touched_at_all() {
     let bench = wanting_three().await;
-    bench.world.set_keda(KedaPresence::Alive { namespace: "keda".into() });
+    bench.world.set_keda(KedaPresence::Alive {
+        namespace: "keda".into(),
+    });
     bench.scaled_object("web", spec());
     for _ in 0..3 {
         bench.advance(Duration::from_secs(30));
@@ -72,12 +81,18 @@ async fn what_a_living_keda_owns_is_not_touched_at_all() {
     // KEDA goes and leaves its HPA behind.
     bench.world.apply_hpa(hpa("keda-hpa-web", Some("web")));
     bench.world.set_keda(KedaPresence::Gone);
-    bench.publisher.hpa_removed("keda-hpa-web").await;
+    bench
+        .passing(bench.publisher.hpa_removed("keda-hpa-web"))
+        .await;
     bench.evaluate("web").await;
     assert_eq!(bench.scaler.writes(), [], "two never scale at once");
     bench.world.remove_hpa(&key("keda-hpa-web"));
     bench.advance(Duration::from_secs(1));
-    assert_eq!(bench.scaler.write(0).await.replicas, 3, "from the current replicas");
+    assert_eq!(
+        bench.scaler.write(0).await.replicas,
+        3,
+        "from the current replicas"
+    );
     bench.stop().await;
 }
 
@@ -88,12 +103,23 @@ async fn the_older_of_two_scaled_objects_has_the_target() {
     let mut second = spec();
     second["scaleTargetRef"] = json!({"name": "web"});
     second["maxReplicaCount"] = json!(2);
-    bench.apply("younger", second, json!({"creationTimestamp": "2027-01-15T07:59:00Z"}));
+    bench.apply(
+        "younger",
+        second,
+        json!({"creationTimestamp": "2027-01-15T07:59:00Z"}),
+    );
     bench.advance(Duration::from_millis(50));
     assert_eq!(bench.scaler.write(0).await.replicas, 3);
-    let (_, message) = bench.publisher.condition("younger", "Ready", "False").await;
-    assert!(message.contains("is already managed by the ScaledObject 'web'"), "{message}");
-    bench.publisher.condition("web", "Ready", "True").await;
+    let (_, message) = bench
+        .passing(bench.publisher.condition("younger", "Ready", "False"))
+        .await;
+    assert!(
+        message.contains("is already managed by the ScaledObject 'web'"),
+        "{message}"
+    );
+    bench
+        .passing(bench.publisher.condition("web", "Ready", "True"))
+        .await;
     bench.stop().await;
 }
 
@@ -113,7 +139,9 @@ async fn a_deleted_object_restores_the_replicas_and_lets_go() {
     deleted["deletionTimestamp"] = json!("2027-01-15T08:00:10Z");
     bench.apply("web", restoring, deleted);
     bench.advance(Duration::from_millis(50));
-    bench.publisher.finalizer_removed("web").await;
+    bench
+        .passing(bench.publisher.finalizer_removed("web"))
+        .await;
     assert_eq!(bench.scaler.writes().last().unwrap().replicas, 1);
     bench.world.remove_scaled_object(&key("web"));
     bench.stop().await;

@@ -57,10 +57,18 @@ async fn a_stabilisation_window_goes_on_where_it_was() {
     for _ in 0..12 {
         bench.advance(Duration::from_secs(10));
         bench.evaluate("web").await;
-        assert_eq!(bench.scaler.writes(), [], "without its history the window would not hold");
+        assert_eq!(
+            bench.scaler.writes(),
+            [],
+            "without its history the window would not hold"
+        );
     }
     bench.advance(Duration::from_secs(40));
-    assert_eq!(bench.scaler.write(0).await.replicas, 1, "and with a new one it would hold for 300 s more");
+    assert_eq!(
+        bench.scaler.write(0).await.replicas,
+        1,
+        "and with a new one it would hold for 300 s more"
+    );
     bench.stop().await;
 }
 
@@ -86,7 +94,11 @@ async fn a_wall_clock_that_is_set_changes_nothing() {
         bench.advance(Duration::from_secs(10));
         bench.evaluate("web").await;
     }
-    assert_eq!(bench.scaler.writes().len(), writes, "an hour on the wall is not an hour");
+    assert_eq!(
+        bench.scaler.writes().len(),
+        writes,
+        "an hour on the wall is not an hour"
+    );
     bench.clock.set_wall(wall - Duration::from_secs(3_600));
     bench.advance(Duration::from_secs(255));
     assert_eq!(bench.scaler.write(writes).await.replicas, 1);
@@ -115,7 +127,11 @@ async fn what_was_scaled_from_zero_before_the_commit_counts_as_active() {
     bench.evaluate("web").await;
     bench.advance(Duration::from_secs(90));
     bench.evaluate("web").await;
-    assert_eq!(bench.scaler.writes(), [], "it was activated when the new leader saw it");
+    assert_eq!(
+        bench.scaler.writes(),
+        [],
+        "it was activated when the new leader saw it"
+    );
     bench.advance(Duration::from_secs(11));
     assert_eq!(bench.scaler.write(0).await.replicas, 0);
     bench.stop().await;

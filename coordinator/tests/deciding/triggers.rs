@@ -38,20 +38,36 @@ async fn a_calendar_takes_a_target_from_zero_and_back() {
     bench.evaluate("report").await;
     assert_eq!(bench.scaler.writes(), []);
     bench.advance(Duration::from_secs(3));
-    assert_eq!(bench.scaler.write(0).await.replicas, 3, "what the calendar asks for, in one step");
-    bench.publisher.condition("report", "Active", "True").await;
-    bench.publisher.event("KEDAScaleTargetActivated").await;
+    assert_eq!(
+        bench.scaler.write(0).await.replicas,
+        3,
+        "what the calendar asks for, in one step"
+    );
+    bench
+        .passing(bench.publisher.condition("report", "Active", "True"))
+        .await;
+    bench
+        .passing(bench.publisher.event("KEDAScaleTargetActivated"))
+        .await;
 
     for _ in 0..30 {
         bench.advance(Duration::from_secs(10));
         bench.evaluate("report").await;
     }
-    assert_eq!(bench.scaler.writes().len(), 1, "08:10 has just passed: it cools down");
-    let (reason, _) = bench.publisher.condition("report", "Active", "False").await;
+    assert_eq!(
+        bench.scaler.writes().len(),
+        1,
+        "08:10 has just passed: it cools down"
+    );
+    let (reason, _) = bench
+        .passing(bench.publisher.condition("report", "Active", "False"))
+        .await;
     assert_eq!(reason, "ScalerCooldown");
     bench.advance(Duration::from_secs(62));
     assert_eq!(bench.scaler.write(1).await.replicas, 0);
-    bench.publisher.event("KEDAScaleTargetDeactivated").await;
+    bench
+        .passing(bench.publisher.event("KEDAScaleTargetDeactivated"))
+        .await;
     bench.stop().await;
 }
 
@@ -80,7 +96,11 @@ async fn pods_of_another_workload_are_counted_as_they_come_and_go() {
     bench.advance(Duration::from_secs(2));
     bench.evaluate("consumer").await;
     let writes = bench.scaler.writes();
-    assert_eq!(writes.last().unwrap().replicas, 2, "the cooldown runs: {writes:?}");
+    assert_eq!(
+        writes.last().unwrap().replicas,
+        2,
+        "the cooldown runs: {writes:?}"
+    );
     bench.advance(Duration::from_secs(30));
     assert_eq!(bench.scaler.write(writes.len()).await.replicas, 0);
     bench.stop().await;
@@ -98,17 +118,25 @@ async fn a_failing_trigger_blocks_scaling_down_and_not_up() {
         "web",
         json!({"minReplicaCount": 1, "advanced": free_behavior(), "triggers": [workload("app=producer"), failing]}),
     );
-    let (reason, _) = bench.publisher.condition("web", "Ready", "Unknown").await;
+    let (reason, _) = bench
+        .passing(bench.publisher.condition("web", "Ready", "Unknown"))
+        .await;
     assert_eq!(reason, "PartialTriggerError");
     for n in 0..3 {
-        bench.world.apply_pod(std::sync::Arc::new(pod("producer", n)));
+        bench
+            .world
+            .apply_pod(std::sync::Arc::new(pod("producer", n)));
     }
     bench.advance(Duration::from_secs(2));
     bench.evaluate("web").await;
     bench.advance(Duration::from_secs(2));
     bench.evaluate("web").await;
     let writes = bench.scaler.writes();
-    assert_eq!(writes.last().map(|write| write.replicas), Some(3), "{writes:?}");
+    assert_eq!(
+        writes.last().map(|write| write.replicas),
+        Some(3),
+        "{writes:?}"
+    );
 
     for n in 0..3 {
         bench.world.remove_pod("ns", &format!("producer-{n}"));
@@ -117,7 +145,11 @@ async fn a_failing_trigger_blocks_scaling_down_and_not_up() {
         bench.advance(Duration::from_secs(60));
         bench.evaluate("web").await;
     }
-    assert_eq!(bench.scaler.writes(), writes, "one failing trigger blocks scaling down");
+    assert_eq!(
+        bench.scaler.writes(),
+        writes,
+        "one failing trigger blocks scaling down"
+    );
 
     // Without it the same target shrinks.
     bench.scaled_object(
@@ -126,7 +158,9 @@ async fn a_failing_trigger_blocks_scaling_down_and_not_up() {
     );
     bench.advance(Duration::from_secs(2));
     assert_eq!(bench.scaler.write(writes.len()).await.replicas, 1);
-    bench.publisher.condition("web", "Ready", "True").await;
+    bench
+        .passing(bench.publisher.condition("web", "Ready", "True"))
+        .await;
     bench.stop().await;
 }
 
@@ -148,8 +182,12 @@ async fn a_trigger_that_keeps_failing_falls_back() {
     );
     let polls = || {
         let text = bench.text();
-        let line = text.lines().find_map(|line| line.strip_prefix("neap_polls_total{result=\"error\"} ").map(str::to_owned));
-        line.and_then(|count| count.parse::<u64>().ok()).unwrap_or(0)
+        let line = text.lines().find_map(|line| {
+            line.strip_prefix("neap_polls_total{result=\"error\"} ")
+                .map(str::to_owned)
+        });
+        line.and_then(|count| count.parse::<u64>().ok())
+            .unwrap_or(0)
     };
     for n in 1..=3 {
         while polls() < n {
@@ -162,7 +200,11 @@ async fn a_trigger_that_keeps_failing_falls_back() {
         bench.advance(Duration::from_secs(10));
     }
     assert_eq!(bench.scaler.write(0).await.replicas, 4);
-    bench.publisher.condition("web", "Fallback", "True").await;
-    bench.publisher.event("ScaledObjectFallbackActivated").await;
+    bench
+        .passing(bench.publisher.condition("web", "Fallback", "True"))
+        .await;
+    bench
+        .passing(bench.publisher.event("ScaledObjectFallbackActivated"))
+        .await;
     bench.stop().await;
 }

@@ -58,7 +58,11 @@ async fn a_conflict_is_read_again_and_decided_again() {
     bench.advance(Duration::from_millis(25));
     let write = bench.scaler.write(0).await;
     assert_eq!((write.replicas, write.version.as_str()), (2, "7"));
-    assert!(bench.text().contains("neap_scale_writes_total{result=\"conflict\"} 1"));
+    assert!(
+        bench
+            .text()
+            .contains("neap_scale_writes_total{result=\"conflict\"} 1")
+    );
     bench.stop().await;
 }
 
@@ -70,7 +74,9 @@ async fn retry_after_is_honoured_for_all_targets() {
     other["triggers"][0]["metadata"]["podSelector"] = json!("app=late");
     bench.scaled_object("other", other);
     bench.evaluate("other").await;
-    bench.scaler.fail([ScaleError::Throttled { retry_after: Duration::from_secs(40) }]);
+    bench.scaler.fail([ScaleError::Throttled {
+        retry_after: Duration::from_secs(40),
+    }]);
     bench.pod("producer", 1);
     bench.advance(Duration::from_millis(25));
     bench.scaler.refusal(0).await;
@@ -83,7 +89,12 @@ async fn retry_after_is_honoured_for_all_targets() {
     assert_eq!(bench.scaler.writes(), []);
     bench.advance(Duration::from_secs(11));
     bench.scaler.write(1).await;
-    let mut written: Vec<String> = bench.scaler.writes().into_iter().map(|write| write.target).collect();
+    let mut written: Vec<String> = bench
+        .scaler
+        .writes()
+        .into_iter()
+        .map(|write| write.target)
+        .collect();
     written.sort();
     assert_eq!(written, ["other", "web"]);
     bench.stop().await;
@@ -92,11 +103,13 @@ async fn retry_after_is_honoured_for_all_targets() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refused_write_is_shown_and_tried_again() {
     let bench = bench_at_one().await;
-    bench.scaler.fail([ScaleError::Forbidden("deployments.apps/scale is forbidden".into())]);
+    bench.scaler.fail([ScaleError::Forbidden(
+        "deployments.apps/scale is forbidden".into(),
+    )]);
     bench.pod("producer", 1);
     bench.advance(Duration::from_millis(25));
     bench.scaler.refusal(0).await;
-    let event = bench.publisher.event("FailedRescale").await;
+    let event = bench.passing(bench.publisher.event("FailedRescale")).await;
     assert!(event.note.contains("is forbidden"), "{}", event.note);
     bench.advance(Duration::from_millis(1_050));
     assert_eq!(bench.scaler.write(0).await.replicas, 2);
@@ -112,11 +125,17 @@ async fn whoever_keeps_resetting_the_replicas_is_named() {
     }
     for round in 0..3 {
         bench.advance(Duration::from_millis(1_100));
-        assert_eq!(bench.scaler.write(round).await.replicas, 3, "a change from outside is answered");
+        assert_eq!(
+            bench.scaler.write(round).await.replicas,
+            3,
+            "a change from outside is answered"
+        );
         bench.evaluate("web").await;
         bench.set_by_hand("web", 1);
     }
-    let event = bench.publisher.event("TargetContested").await;
+    let event = bench
+        .passing(bench.publisher.event("TargetContested"))
+        .await;
     assert!(event.note.contains("argocd-controller"), "{}", event.note);
     let contested = bench.publisher.condition("web", "Contested", "True");
     bench.advance(Duration::from_secs(3));
@@ -131,7 +150,9 @@ async fn whoever_keeps_resetting_the_replicas_is_named() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn steady_load_writes_nothing() {
     let bench = bench_at_one().await;
-    bench.publisher.condition("web", "Ready", "True").await;
+    bench
+        .passing(bench.publisher.condition("web", "Ready", "True"))
+        .await;
     bench.advance(Duration::from_secs(2));
     bench.evaluate("web").await;
     bench.advance(Duration::from_secs(2));
@@ -143,6 +164,9 @@ async fn steady_load_writes_nothing() {
     }
     assert_eq!(bench.scaler.writes(), []);
     let written = bench.publisher.patches() - before;
-    assert!(written <= 6, "{written} status writes in 5 minutes: at most one a minute, for lastActiveTime");
+    assert!(
+        written <= 6,
+        "{written} status writes in 5 minutes: at most one a minute, for lastActiveTime"
+    );
     bench.stop().await;
 }

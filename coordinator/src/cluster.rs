@@ -1,0 +1,206 @@
+//! The coordinator in a Kubernetes cluster: the ports and servers that only exist there.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use neap_consensus::{Bootstrap, Consensus, PeerConfig};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::decide::{DecideSettings, FORMAT};
+use crate::identity::{Identity, IdentityConfig, IdentityError};
+use crate::ingest::{
+    self, Addresses, IngestCollector, IngestFigures, IngestLimits, IngestParts, StreamSlots,
+};
+use crate::leader::LeaderSign;
+use crate::poll::PollLimits;
+use crate::publish::kube::KubePublisher;
+use crate::scaler::kube::KubeScaler;
+use crate::service::{Ports, Service, ServiceConfig, ServiceError};
+use crate::signals::SignalLimits;
+use crate::source::kube::{ClientError, Clients, Discovery, KubeReader, KubeSource, Scope};
+use crate::world::World;
+
+/// A new cluster is formed without the answer of a minority after this time.
+const FORM_AFTER: Duration = Duration::from_secs(60);
+
+/// Why the coordinator did not start in a cluster, or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    /// There is no way to the API server.
+    #[error("no access to the API server")]
+    Client(#[from] ClientError),
+    /// Certificates cannot be made or read.
+    #[error("no certificates")]
+    Identity(#[from] IdentityError),
+    /// A port cannot be used.
+    #[error("cannot listen on {address} for agents")]
+    Listen {
+        /// Address asked for.
+        address: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The coordinator itself.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+}
+
+/// Runs the coordinator until `shutdown` is cancelled or it cannot go on.
+///
+/// # Errors
+/// [`ClusterError`]: the process then ends, and Kubernetes starts it again.
+pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), ClusterError> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let clients = Clients::infer().await?;
+    let names = IdentityConfig {
+        service: config.service.clone(),
+        peers_service: config.peers_service.clone(),
+        agent_service_accounts: config.agent_accounts(),
+        ..IdentityConfig::new(&config.namespace, &config.pod_name)
+    };
+    let started = Identity::start(clients.read.clone(), names, clock.clone(), &shutdown).await?;
+    let Some(identity) = started else {
+        return Ok(());
+    };
+
+    let discovery = Arc::new(Discovery::new(clients.read.clone(), clock.clone()));
+    let scope = Scope::new(&config.watched());
+    let ports = Ports {
+        source: Arc::new(KubeSource::new(
+            clients.read.clone(),
+            scope,
+            discovery.clone(),
+            clock.clone(),
+        )),
+        scaler: Arc::new(KubeScaler::new(
+            &clients,
+            discovery,
+            clock.clone(),
+            &config.pod_name,
+        )),
+        publisher: Arc::new(KubePublisher::new(
+            &clients,
+            clock.clone(),
+            &config.pod_name,
+        )),
+        secrets: Arc::new(KubeReader::new(clients.read.clone())),
+        clock: clock.clone(),
+    };
+    let mut service = Service::start(
+        service_config(&config, &identity),
+        ports,
+        Arc::new(World::new()),
+    )
+    .await?;
+    service.serve_http(config.http_listen).await?;
+    serve_agents(&mut service, &config, identity.clone(), clock.clone()).await?;
+
+    let stop = service.stop.clone();
+    service.spawn("certificate renewal", async move {
+        identity.keep(stop).await;
+        String::new()
+    });
+    let sign = LeaderSign::new(clients.read, clock, &config.namespace, &config.pod_name);
+    let (leadership, stop) = (service.consensus.leadership(), service.stop.clone());
+    service.spawn("leader sign", async move {
+        sign.run(leadership, stop).await;
+        String::new()
+    });
+    Ok(service.until(shutdown).await?)
+}
+
+fn service_config(config: &Config, identity: &Identity) -> ServiceConfig {
+    let mut consensus = neap_consensus::Config::single(&config.data_dir, FORMAT);
+    consensus.peer = Some(PeerConfig {
+        name: config.pod_name.clone(),
+        listen: config.peer_listen,
+        advertise: format!(
+            "{}:{}",
+            config.peer_host(&config.pod_name),
+            config.peer_listen.port()
+        ),
+        bootstrap: Bootstrap {
+            members: config.members(),
+            form_without_minority_after: FORM_AFTER,
+        },
+        tls: identity.peer_tls(),
+    });
+    ServiceConfig {
+        consensus,
+        decide: DecideSettings {
+            engine: config.engine(),
+            ..DecideSettings::default()
+        },
+        signals: SignalLimits::default(),
+        polls: PollLimits::default(),
+        namespace: config.namespace.as_str().into(),
+    }
+}
+
+/// Takes agents' streams.
+async fn serve_agents(
+    service: &mut Service,
+    config: &Config,
+    identity: Arc<Identity>,
+    clock: Arc<dyn Clock>,
+) -> Result<(), ClusterError> {
+    let address = config.node_listen;
+    let listen = |source| ClusterError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(listen)?;
+    let (figures, slots) = (Arc::new(IngestFigures::default()), StreamSlots::default());
+    service.metrics.add_collector(Box::new(IngestCollector {
+        figures: figures.clone(),
+        slots: slots.clone(),
+    }));
+    let parts = IngestParts {
+        identity,
+        store: service.store.clone(),
+        world: service.world.clone(),
+        wanted: service.wanted.clone(),
+        leadership: service.consensus.leadership(),
+        addresses: addresses(config, service.consensus.clone()),
+        clock,
+        limits: IngestLimits::default(),
+        figures,
+        slots,
+        stop: service.stop.clone(),
+    };
+    service.spawn("agents' server", async move {
+        let served = ingest::serve(listener, parts).await;
+        served
+            .err()
+            .map_or_else(String::new, |error| error.to_string())
+    });
+    Ok(())
+}
+
+fn addresses(config: &Config, consensus: Consensus) -> Addresses {
+    let expected: Vec<String> = config.members().into_iter().map(|(name, _)| name).collect();
+    Addresses {
+        name: config.pod_name.clone(),
+        suffix: format!(
+            ".{}.{}.svc:{}",
+            config.peers_service,
+            config.namespace,
+            config.node_listen.port()
+        ),
+        members: Arc::new(move || {
+            let known: Vec<String> = consensus
+                .status()
+                .members
+                .into_iter()
+                .map(|member| member.name)
+                .collect();
+            if known.is_empty() {
+                expected.clone()
+            } else {
+                known
+            }
+        }),
+    }
+}
