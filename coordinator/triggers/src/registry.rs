@@ -4,8 +4,8 @@ use crate::built::BuiltTrigger;
 use crate::config::TriggerConfig;
 use crate::error::{ConfigError, FieldError, UnknownTrigger};
 use crate::triggers::{
-    cron, kubernetes_workload, mysql, node_accept_queue, node_pressure, postgresql, prometheus,
-    redis, redis_streams, resource,
+    cron, kubernetes_workload, metrics_api, mysql, node_accept_queue, node_pressure, postgresql,
+    prometheus, rabbitmq, redis, redis_streams, resource,
 };
 
 /// A trigger, or every fault of its configuration.
@@ -19,11 +19,13 @@ const IMPLEMENTED: &[(&str, Build)] = &[
     ("cron", cron::build),
     ("kubernetes-workload", kubernetes_workload::build),
     ("memory", resource::build_memory),
+    ("metrics-api", metrics_api::build),
     ("mysql", mysql::build),
     ("node-accept-queue", node_accept_queue::build),
     ("node-pressure", node_pressure::build),
     ("postgresql", postgresql::build),
     ("prometheus", prometheus::build),
+    ("rabbitmq", rabbitmq::build),
     ("redis", redis::build_single),
     ("redis-cluster", redis::build_cluster),
     ("redis-cluster-streams", redis_streams::build_cluster),

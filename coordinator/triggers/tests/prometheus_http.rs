@@ -4,74 +4,13 @@
 
 mod support;
 
-use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::extract::{Request, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
 use neap_triggers::{PollError, TriggerConfig, TriggerContext, build};
 use neap_units::MilliValue;
+use support::fake_http::Fake;
 use support::{Process, free_port, poll, poll_within, polled, program, trigger};
-
-/// What the fake answers with, and what it was asked.
-#[derive(Clone, Default)]
-struct Fake {
-    answer: Arc<Mutex<(u16, String)>>,
-    asked: Arc<Mutex<Vec<(String, BTreeMap<String, String>)>>>,
-}
-
-impl Fake {
-    /// Starts the server and gives its address.
-    async fn start(&self) -> String {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
-            .await
-            .expect("a free port");
-        let address = format!("http://{}", listener.local_addr().expect("address"));
-        let router = axum::Router::new()
-            .fallback(answer)
-            .with_state(self.clone());
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        address
-    }
-
-    fn answers(&self, status: u16, body: impl Into<String>) {
-        *self.answer.lock().expect("lock") = (status, body.into());
-    }
-
-    fn last(&self) -> (String, BTreeMap<String, String>) {
-        self.asked
-            .lock()
-            .expect("lock")
-            .last()
-            .cloned()
-            .expect("asked")
-    }
-}
-
-async fn answer(State(fake): State<Fake>, request: Request) -> Response {
-    let headers = request
-        .headers()
-        .iter()
-        .map(|(name, value)| {
-            (
-                name.to_string(),
-                value.to_str().unwrap_or_default().to_owned(),
-            )
-        })
-        .collect();
-    fake.asked
-        .lock()
-        .expect("lock")
-        .push((request.uri().to_string(), headers));
-    let (status, body) = fake.answer.lock().expect("lock").clone();
-    if status == 0 {
-        std::future::pending::<()>().await;
-    }
-    (StatusCode::from_u16(status).expect("status"), body).into_response()
-}
 
 fn vector(value: &str) -> String {
     format!(

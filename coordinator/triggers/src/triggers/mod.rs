@@ -1,13 +1,16 @@
 //! One module per trigger type.
 
 pub(crate) mod cron;
+mod http_value;
 pub(crate) mod kubernetes_workload;
+pub(crate) mod metrics_api;
 pub(crate) mod mysql;
 pub(crate) mod node_accept_queue;
 pub(crate) mod node_pressure;
 mod polled;
 pub(crate) mod postgresql;
 pub(crate) mod prometheus;
+pub(crate) mod rabbitmq;
 pub(crate) mod redis;
 mod redis_connection;
 pub(crate) mod redis_streams;

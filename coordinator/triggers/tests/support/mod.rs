@@ -11,6 +11,7 @@ use neap_triggers::{
     TriggerContext, build,
 };
 
+pub(crate) mod fake_http;
 pub(crate) mod mariadb;
 pub(crate) mod postgres;
 pub(crate) mod redis;
