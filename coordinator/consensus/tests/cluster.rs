@@ -1,5 +1,7 @@
 //! Three and more members under faults.
 
+#![allow(clippy::unwrap_used)] // the helpers of tests are tests too
+
 mod common;
 
 use std::sync::Arc;

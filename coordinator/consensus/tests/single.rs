@@ -1,5 +1,7 @@
 //! One member is a cluster of one over the same code path.
 
+#![allow(clippy::unwrap_used)] // the helpers of tests are tests too
+
 mod common;
 
 use std::sync::Arc;

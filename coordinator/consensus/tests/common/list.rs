@@ -74,7 +74,7 @@ impl StateMachine for List {
     }
 
     fn restore(&mut self, bytes: &[u8]) -> Result<(), RestoreError> {
-        if bytes.len() % 32 != 0 {
+        if !bytes.len().is_multiple_of(32) {
             return Err(RestoreError {
                 reason: format!("{} bytes are no list", bytes.len()),
             });

@@ -1,0 +1,302 @@
+//! Members that come, go, and lose their disks.
+
+#![allow(clippy::unwrap_used)] // the helpers of tests are tests too
+
+mod common;
+
+use std::time::Duration;
+
+use common::Cluster;
+use common::certificates::Authority;
+use common::cluster::{DEADLINE, wait};
+use neap_consensus::{LeaveError, OpenError, RecoverError, Role, recover};
+
+fn node(cluster: &Cluster, seat: usize) -> u64 {
+    cluster.member(seat).status().node.unwrap().0
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_grows_from_one_to_five_and_shrinks_to_one() {
+    let mut cluster = Cluster::formed(1).await;
+    cluster.propose(0).await;
+    for seat in 1..5 {
+        cluster.add_seat();
+        cluster.expected = seat + 1;
+        cluster.open(seat).await;
+        cluster.wait_voters(seat + 1).await;
+        cluster.propose(seat as u64).await;
+    }
+    assert_eq!(cluster.wait_equal().await, [0, 1, 2, 3, 4]);
+    // The highest first, as a StatefulSet does; each may be the leader.
+    for seat in (1..5).rev() {
+        let leaving = cluster.member(seat).clone();
+        leaving.leave(DEADLINE).await.unwrap();
+        cluster.close(seat).await;
+        cluster.wait_voters(seat).await;
+        cluster.propose(10 + seat as u64).await;
+    }
+    assert_eq!(cluster.wait_equal().await, [0, 1, 2, 3, 4, 14, 13, 12, 11]);
+    assert_eq!(
+        cluster.member(0).leave(DEADLINE).await,
+        Err(LeaveError::LastVoter)
+    );
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_may_join_all_at_once() {
+    let mut cluster = Cluster::formed(1).await;
+    for seat in 1..5 {
+        cluster.add_seat();
+        cluster.expected = seat + 1;
+    }
+    for seat in 1..5 {
+        cluster.open(seat).await;
+    }
+    cluster.wait_voters(5).await;
+    cluster.propose(1).await;
+    assert_eq!(cluster.wait_equal().await, [1]);
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_leader_itself_may_leave() {
+    let mut cluster = Cluster::formed(3).await;
+    cluster.propose(1).await;
+    let leader = cluster.wait_leader().await;
+    cluster
+        .member(leader)
+        .clone()
+        .leave(DEADLINE)
+        .await
+        .unwrap();
+    cluster.close(leader).await;
+    cluster.wait_voters(2).await;
+    cluster.propose(2).await;
+    assert_eq!(cluster.wait_equal().await, [1, 2]);
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_without_its_disk_comes_back_as_another() {
+    let mut cluster = Cluster::formed(3).await;
+    for lost in 0..3 {
+        cluster.propose(lost as u64).await;
+        let before = node(&cluster, lost);
+        cluster.close(lost).await;
+        std::fs::remove_dir_all(&cluster.seats[lost].dir).unwrap();
+        cluster.open(lost).await;
+        cluster.wait_voters(3).await;
+        let after = node(&cluster, lost);
+        assert!(after > before, "{before} became {after}");
+        let leader = cluster.wait_leader().await;
+        let known = cluster.member(leader).status().members;
+        assert!(
+            known.iter().all(|member| member.node.0 != before),
+            "{known:?}"
+        );
+    }
+    assert_eq!(cluster.wait_equal().await, [0, 1, 2]);
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_left_comes_back_with_its_disk_as_itself() {
+    let mut cluster = Cluster::formed(3).await;
+    cluster.propose(1).await;
+    let before = node(&cluster, 2);
+    cluster.member(2).clone().leave(DEADLINE).await.unwrap();
+    cluster.close(2).await;
+    cluster.wait_voters(2).await;
+    cluster.propose(2).await;
+    cluster.open(2).await;
+    cluster.wait_voters(3).await;
+    assert_eq!(node(&cluster, 2), before);
+    assert_eq!(cluster.wait_equal().await, [1, 2]);
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_disk_of_a_replaced_member_is_void() {
+    let mut cluster = Cluster::formed(3).await;
+    cluster.propose(1).await;
+    cluster.close(2).await;
+    let old = cluster.seats[2].dir.clone();
+    let aside = old.with_extension("old");
+    std::fs::rename(&old, &aside).unwrap();
+    cluster.open(2).await;
+    cluster.wait_voters(3).await;
+    let replaced_by = node(&cluster, 2);
+    cluster.close(2).await;
+    std::fs::remove_dir_all(&old).unwrap();
+    std::fs::rename(&aside, &old).unwrap();
+
+    cluster.open(2).await;
+    let stopped = cluster.member(2).clone();
+    let reason = tokio::time::timeout(DEADLINE, stopped.stopped())
+        .await
+        .unwrap();
+    assert!(
+        reason.contains(&format!("replaced by member {replaced_by}")),
+        "{reason}"
+    );
+    cluster.close(2).await;
+    // The next start begins anew, with what the cluster has.
+    cluster.open(2).await;
+    cluster.wait_voters(3).await;
+    assert!(node(&cluster, 2) > replaced_by);
+    assert_eq!(cluster.wait_equal().await, [1]);
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_format_is_the_latest_that_all_voters_read() {
+    let mut cluster = Cluster::new(3);
+    for seat in 0..3 {
+        cluster.seats[seat].format = if seat == 1 { 1 } else { 2 };
+        cluster.open(seat).await;
+    }
+    let leader = cluster.wait_voters(3).await;
+    assert_eq!(cluster.member(leader).format(), 1);
+    cluster.close(1).await;
+    cluster.seats[1].format = 2;
+    cluster.open(1).await;
+    wait("format 2 everywhere", || {
+        (0..3)
+            .all(|seat| cluster.member(seat).format() == 2)
+            .then_some(())
+    })
+    .await;
+    // A rollback of one member is announced as well, and everyone goes by it.
+    cluster.close(1).await;
+    cluster.seats[1].format = 1;
+    cluster.open(1).await;
+    wait("format 1 everywhere", || {
+        (0..3)
+            .all(|seat| cluster.member(seat).format() == 1)
+            .then_some(())
+    })
+    .await;
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_survivor_goes_on_and_the_others_are_refused() {
+    let mut cluster = Cluster::formed(3).await;
+    for value in 0..10 {
+        cluster.propose(value).await;
+    }
+    cluster.wait_equal().await;
+    let before = cluster.member(0).status().cluster;
+    for seat in 0..3 {
+        cluster.close(seat).await;
+    }
+    // The majority is lost: the third goes on alone.
+    let (dir, address) = (
+        cluster.seats[2].dir.clone(),
+        cluster.seats[2].address.to_string(),
+    );
+    let recovered = recover(&dir, "member-2", &address).unwrap();
+    assert_eq!(recovered.before, before);
+    cluster.open(2).await;
+    cluster.wait_voters(1).await;
+    assert_eq!(cluster.wait_equal().await, (0..10).collect::<Vec<u64>>());
+    cluster.propose(10).await;
+    assert_eq!(cluster.member(2).status().cluster, recovered.cluster);
+
+    // The lost majority turns up, with disks of the old cluster: it must not go on beside it.
+    for seat in 0..2 {
+        cluster.open(seat).await;
+    }
+    for seat in 0..2 {
+        let stopped = cluster.member(seat).clone();
+        let reason = tokio::time::timeout(DEADLINE, stopped.stopped())
+            .await
+            .unwrap();
+        assert!(reason.contains(&recovered.cluster), "{reason}");
+        cluster.close(seat).await;
+        // As the message says: without the volume it joins as a new member.
+        std::fs::remove_dir_all(&cluster.seats[seat].dir).unwrap();
+        cluster.open(seat).await;
+    }
+    cluster.wait_voters(3).await;
+    assert_eq!(cluster.wait_equal().await, (0..=10).collect::<Vec<u64>>());
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_recovered_from_a_member_that_runs_or_from_none() {
+    let cluster = Cluster::formed(1).await;
+    let dir = cluster.seats[0].dir.clone();
+    let refused = recover(&dir, "member-0", "localhost:1").unwrap_err();
+    assert!(
+        matches!(refused, RecoverError::Open(OpenError::InUse { .. })),
+        "{refused}"
+    );
+    let empty = tempfile::tempdir().unwrap();
+    let refused = recover(empty.path(), "member-0", "localhost:1").unwrap_err();
+    assert!(matches!(refused, RecoverError::NoMember(_)), "{refused}");
+    assert!(std::fs::read_dir(empty.path()).unwrap().next().is_none());
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_of_another_authority_opens_no_door() {
+    let mut cluster = Cluster::formed(1).await;
+    cluster.add_seat();
+    cluster.expected = 2;
+    let stranger = Authority::new();
+    // It trusts the right authority, so that only its own certificate stands in its way.
+    let forged = stranger.sign("member-1", cluster.authority.pem());
+    cluster.seats[1].tls.send_replace(forged);
+    cluster.open(1).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(cluster.member(1).status().role, Role::Joining);
+    assert_eq!(cluster.member(0).status().members.len(), 1);
+    // The right certificate, sent while it runs, lets it in.
+    let right = cluster.authority.sign("member-1", cluster.authority.pem());
+    cluster.seats[1].tls.send_replace(right);
+    cluster.wait_voters(2).await;
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_and_their_authority_change_while_it_runs() {
+    let mut cluster = Cluster::formed(3).await;
+    cluster.propose(1).await;
+    let next = Authority::new();
+    let both = format!("{}{}", cluster.authority.pem(), next.pem());
+    // As DESIGN rule 7 has it: first everyone trusts both, then everyone moves.
+    for seat in 0..3 {
+        let name = cluster.seats[seat].name.clone();
+        cluster.seats[seat]
+            .tls
+            .send_replace(cluster.authority.sign(&name, &both));
+    }
+    for seat in 0..3 {
+        let name = cluster.seats[seat].name.clone();
+        cluster.seats[seat]
+            .tls
+            .send_replace(next.sign(&name, &both));
+    }
+    // A set that cannot be used leaves the last good one in place.
+    let broken = std::sync::Arc::new(neap_consensus::PeerTls {
+        ca: both.clone(),
+        certificate: "not a certificate".into(),
+        key: "not a key".into(),
+    });
+    cluster.seats[0].tls.send_replace(broken);
+    // New connections everywhere.
+    for seat in 0..3 {
+        cluster.close(seat).await;
+        let name = cluster.seats[seat].name.clone();
+        if seat == 0 {
+            cluster.seats[0].tls.send_replace(next.sign(&name, &both));
+        }
+        cluster.open(seat).await;
+        cluster.wait_leader().await;
+    }
+    cluster.propose(2).await;
+    assert_eq!(cluster.wait_equal().await, [1, 2]);
+    cluster.end().await;
+}
