@@ -9,6 +9,7 @@ use crate::hpa;
 use crate::metrics::{Replicas, Sources};
 use crate::normalize;
 use crate::replica_calculator::total;
+use crate::reversal;
 use crate::scaling_modifiers::Composite;
 use crate::spec::{FirstStep, MetricSpec, ScalingSpec};
 use crate::why::{Direction, NextCause, Step};
@@ -185,12 +186,13 @@ fn activate(draft: &mut Draft<'_>, sources: &Sources<'_, '_>) -> Verdict {
         forced: spec.force_activation,
     });
     normalize::record_initial(draft, first);
+    reversal::look(draft);
     // From zero the HPA's formulas need no pods and know no tolerance.
     let seen = Replicas {
         spec: current,
         status: draft.seen.status_replicas,
     };
-    let raw = hpa::proposal(draft, sources, seen).map(|(raw, _)| raw);
+    let raw = hpa::proposal(draft, sources, seen).map(|(raw, ..)| raw);
     let desired = match raw {
         Some(raw) if raw > first => match spec.first_step {
             FirstStep::Value => raw.min(spec.max_replicas),
@@ -349,7 +351,7 @@ fn deactivate(draft: &mut Draft<'_>, sources: &Sources<'_, '_>) -> Layer {
         return Layer::ToHpa;
     }
     if direction_of(current, to) == Some(Direction::Down)
-        && draft.hold_reversal(current, to) == current
+        && reversal::hold(draft, current, to) == current
     {
         return Layer::ToHpa;
     }

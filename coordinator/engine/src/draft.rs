@@ -117,27 +117,6 @@ impl<'a> Draft<'a> {
         self.spec.settings.sync_period
     }
 
-    /// Holds a change that turns against the last one too soon. Returns the number to go to.
-    pub(crate) fn hold_reversal(&mut self, current: i32, desired: i32) -> i32 {
-        let hold = self.spec.settings.reversal_hold;
-        let (Some(direction), Some(last)) =
-            (direction_of(current, desired), self.state.last_change)
-        else {
-            return desired;
-        };
-        let until = last.at + hold;
-        if last.direction == direction || self.now >= until {
-            return desired;
-        }
-        self.steps.push(Step::ReversalHeld {
-            direction,
-            from: desired,
-            until,
-        });
-        self.due(until, NextCause::ReversalHold);
-        current
-    }
-
     /// Closes the draft: what is written, said and recorded.
     pub(crate) fn finish(mut self, verdict: Verdict) -> Evaluation {
         let current = self.seen.spec_replicas;

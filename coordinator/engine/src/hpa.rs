@@ -6,6 +6,7 @@ use crate::messages::MetricError;
 use crate::metrics::{Combined, Replicas, Sources, combine, not_computed, plain_value};
 use crate::normalize;
 use crate::observation::SelectorProblem;
+use crate::reversal;
 use crate::spec::{MetricSpec, ZeroHandling};
 use crate::why::{Bound, Step};
 
@@ -35,10 +36,10 @@ pub(crate) fn decide(
         return to_bound(draft, sources, min, Bound::Min);
     }
 
-    let (raw, title) = match proposal(draft, sources, replicas) {
-        Some(found) => found,
-        None => return stay(current),
+    let Some((raw, title, is_marginal)) = proposal(draft, sources, replicas) else {
+        return stay(current);
     };
+    let is_look = reversal::look(draft);
     // Chosen from the bare proposal, whatever becomes of it.
     let raw = raw.max(0);
     let mut reason = match raw.cmp(&current) {
@@ -53,7 +54,9 @@ pub(crate) fn decide(
             reason = BELOW_MIN.to_owned();
         }
     }
-    let desired = draft.hold_reversal(current, desired);
+    reversal::note(draft, raw);
+    let desired = reversal::hold(draft, current, desired);
+    let desired = if is_marginal && !is_look { reversal::wait_for_look(draft, current, desired) } else { desired };
     note_zero(draft, current, desired);
     Verdict {
         desired,
@@ -82,20 +85,20 @@ pub(crate) fn proposal(
     draft: &mut Draft<'_>,
     sources: &Sources<'_, '_>,
     replicas: Replicas,
-) -> Option<(i32, String)> {
+) -> Option<(i32, String, bool)> {
     if let Some(problem) = draft.seen.selector_problem {
         selector_failed(draft, sources, problem);
         return None;
     }
     match combine(draft, sources, replicas) {
-        Combined::Usable { replicas, title } => {
+        Combined::Usable { replicas, title, is_marginal } => {
             draft.condition(
                 ConditionType::ScalingActive,
                 ConditionStatus::True,
                 "ValidMetricFound",
                 format!("the HPA was able to successfully calculate a replica count from {title}"),
             );
-            Some((replicas, title))
+            Some((replicas, title, is_marginal))
         }
         Combined::Unusable(error) => {
             metrics_failed(draft, &error);

@@ -26,6 +26,7 @@ mod observation;
 mod pause;
 mod pods;
 mod rate_limits;
+mod reversal;
 mod scaling_modifiers;
 mod spec;
 mod stabilization;

@@ -37,6 +37,8 @@ pub(crate) enum Combined {
         replicas: i32,
         /// The metric's name as the HPA words it.
         title: String,
+        /// Whether the change is so small that noise could have made it.
+        is_marginal: bool,
     },
     /// Too many failed; the first failure's words.
     Unusable(MetricError),
@@ -184,11 +186,27 @@ fn conclude(draft: &mut Draft<'_>, tally: Tally, current: i32) -> Combined {
     }
     draft.error = combined_error;
     draft.steps.push(Step::Aggregated { replicas, trigger });
+    let is_marginal = trigger.is_none_or(|index| is_marginal(draft, index));
     let title = match trigger.map(|index| &spec.triggers[index]) {
         Some(trigger) => messages::title(trigger),
         None => messages::composite_title(),
     };
-    Combined::Usable { replicas, title }
+    Combined::Usable { replicas, title, is_marginal }
+}
+
+/// Whether the ratio of a trigger lies so close to the tolerance that noise could have carried it
+/// over the edge.
+fn is_marginal(draft: &Draft<'_>, index: usize) -> bool {
+    let margin = draft.spec.settings.noise_margin;
+    let tolerances = tolerances(draft.spec);
+    match draft.triggers.get(index).map(|trigger| &trigger.outcome) {
+        Some(TriggerOutcome::Proposed(proposal)) => {
+            let ratio = proposal.ratio;
+            ratio >= (1.0 - tolerances.down) * (1.0 - margin)
+                && ratio <= (1.0 + tolerances.up) * (1.0 + margin)
+        }
+        _ => false,
+    }
 }
 
 type Computed = Result<(Calculation, Measured, Measured, Option<i32>), MetricError>;

@@ -193,8 +193,9 @@ fn too_far(draft: &mut Draft<'_>, side: Bound) {
 fn without_behavior(draft: &mut Draft<'_>, current: i32, raw: i32) -> i32 {
     let (pace, now, spec) = (draft.pace(), draft.now, draft.spec);
     let window = spec.settings.downscale_stabilization;
+    let look = draft.state.last_look.unwrap_or(now);
     let history = &mut draft.state.history;
-    let stabilized = stabilization::without_behavior(history, raw, window, pace, now);
+    let stabilized = stabilization::without_behavior(history, raw, window, pace, look, now);
     note_stabilized(draft, stabilized, raw, false);
 
     let wanted = stabilized.replicas;

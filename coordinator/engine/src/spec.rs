@@ -126,6 +126,10 @@ pub struct Settings {
     /// `--horizontal-pod-autoscaler-sync-period`: the pace of what the HPA limits per look and not
     /// per time (its doubling without `behavior`). Zero: each evaluation is one look.
     pub sync_period: Duration,
+    /// A change for which the load lies outside the tolerance by no more than this share waits for
+    /// the next look at the HPA's pace: noise could have made it. Zero where each evaluation is one
+    /// look anyway.
+    pub noise_margin: f64,
 }
 
 impl Default for Settings {
@@ -139,6 +143,7 @@ impl Default for Settings {
             configurable_tolerance: true,
             reversal_hold: Duration::from_secs(15),
             sync_period: Duration::from_secs(15),
+            noise_margin: 0.1,
         }
     }
 }

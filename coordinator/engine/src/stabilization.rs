@@ -108,31 +108,28 @@ fn hold(
 }
 
 /// Without `behavior`: the highest recommendation of the window. An entry as old as the window still
-/// counts.
+/// counts, so that the HPA lets go of it one look later: `look` is when it last looked, `now` at its
+/// own pace.
 pub(crate) fn without_behavior(
     history: &mut History,
     raw: i32,
     window: Duration,
     pace: Duration,
+    look: Timestamp,
     now: Timestamp,
 ) -> Stabilized {
-    let since = now - window;
+    let since = look - window;
     let inside = history.entries().iter().filter(|entry| entry.at >= since);
     let highest = inside.filter(|entry| entry.replicas > raw);
-    let by = highest
-        .copied()
-        .max_by_key(|entry| (entry.replicas, entry.at));
+    let by = highest.copied().max_by_key(|entry| (entry.replicas, entry.at));
     history.record(raw, now, pace, |entry| entry.at < since);
     let held = by.map(|by| Held {
         direction: Direction::Down,
         by,
         window,
-        until: by.at + window + Duration::from_millis(1),
+        until: (by.at + window + Duration::from_millis(1)).max(look + pace),
     });
-    Stabilized {
-        replicas: by.map_or(raw, |by| by.replicas),
-        held,
-    }
+    Stabilized { replicas: by.map_or(raw, |by| by.replicas), held }
 }
 
 #[cfg(test)]
@@ -187,7 +184,7 @@ mod tests {
                 held: None
             }
         );
-        let out = without_behavior(&mut history(&[(9, 0)]), 2, MINUTE, Duration::ZERO, at(60));
+        let out = without_behavior(&mut history(&[(9, 0)]), 2, MINUTE, Duration::ZERO, at(60), at(60));
         assert_eq!(out.replicas, 9);
         assert_eq!(out.held.unwrap().until, Timestamp::from_millis(60_001));
     }

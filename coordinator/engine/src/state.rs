@@ -26,6 +26,10 @@ pub struct DecisionState {
     pub(crate) up_events: Vec<ScaleEvent>,
     /// Scale-downs inside the policy periods.
     pub(crate) down_events: Vec<ScaleEvent>,
+    /// Proposals that appeared within the reversal hold.
+    pub(crate) proposals: History,
+    /// The last look at the HPA's pace.
+    pub(crate) last_look: Option<Timestamp>,
     /// The last change, for the reversal hold.
     pub(crate) last_change: Option<LastChange>,
     /// When some trigger was last active.
@@ -112,6 +116,7 @@ impl DecisionState {
         }
         let lists = [
             ("recommendations", state.history.len(), MAX_RECOMMENDATIONS),
+            ("proposals", state.proposals.len(), MAX_RECOMMENDATIONS),
             ("scale-up events", state.up_events.len(), MAX_EVENTS),
             ("scale-down events", state.down_events.len(), MAX_EVENTS),
             ("failing triggers", state.health.len(), MAX_TRIGGERS),
@@ -170,6 +175,7 @@ impl DecisionState {
     /// comparisons with it only.
     pub fn forget_history(&mut self) {
         self.history = History::default();
+        self.proposals = History::default();
         self.up_events.clear();
         self.down_events.clear();
         self.last_change = None;

@@ -105,6 +105,7 @@ impl Controller {
             // The controller's own pace: every evaluation is one of its looks.
             reversal_hold: std::time::Duration::ZERO,
             sync_period: std::time::Duration::ZERO,
+            noise_margin: 0.0,
         }
     }
 
