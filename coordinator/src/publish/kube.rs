@@ -1,12 +1,13 @@
 //! Status and events on an API server.
 //!
 //! The status is a merge patch of the status subresource, as KEDA writes it; events are
-//! events.k8s.io/v1. Each is sent once.
+//! events.k8s.io/v1. Each is sent once. When the server says 429, nothing more is sent until the time it
+//! named: the calls until then fail at once.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::http::header::{HeaderValue, USER_AGENT};
+use axum::http::header::{HeaderValue, RETRY_AFTER, USER_AGENT};
 use axum::http::{Method, Request, StatusCode};
 use futures::future::BoxFuture;
 use kube::Client;
@@ -14,7 +15,7 @@ use kube::client::Body;
 use serde_json::{Value, json};
 
 use super::port::{EventNote, EventSeverity, PublishError, Publisher};
-use crate::clock::Clock;
+use crate::clock::{Boottime, Clock};
 use crate::keys::TargetKey;
 use crate::scaler::kube::FIELD_MANAGER;
 use crate::source::kube::Clients;
@@ -25,6 +26,10 @@ const FINALIZER: &str = "finalizer.keda.sh";
 /// The API server's limit of a note, in bytes.
 const NOTE_LIMIT: usize = 1_024;
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// A server that asks to wait without saying how long.
+const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(1);
+/// A longer wait is not believed.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// Publishes through an API server.
 pub struct KubePublisher {
@@ -32,11 +37,14 @@ pub struct KubePublisher {
     clock: Arc<dyn Clock>,
     pod_name: String,
     user_agent: HeaderValue,
+    blocked_until: Mutex<Option<Boottime>>,
 }
 
 impl std::fmt::Debug for KubePublisher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("KubePublisher").field("pod_name", &self.pod_name).finish_non_exhaustive()
+        f.debug_struct("KubePublisher")
+            .field("pod_name", &self.pod_name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -49,11 +57,32 @@ impl KubePublisher {
             clock,
             pod_name: pod_name.to_owned(),
             // A pod's name is a DNS name; only one set by hand could hold what a header cannot.
-            user_agent: HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("neap")),
+            user_agent: HeaderValue::from_str(&text)
+                .unwrap_or_else(|_| HeaderValue::from_static("neap")),
+            blocked_until: Mutex::default(),
         }
     }
 
-    async fn send(&self, method: Method, path: String, kind: &str, body: Value) -> Result<Value, PublishError> {
+    fn blocked_until(&self) -> std::sync::MutexGuard<'_, Option<Boottime>> {
+        self.blocked_until
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: String,
+        kind: &str,
+        body: Value,
+    ) -> Result<Value, PublishError> {
+        let now = self.clock.boottime();
+        let blocked = *self.blocked_until();
+        if let Some(until) = blocked.filter(|until| *until > now) {
+            return Err(PublishError::Throttled {
+                retry_after: until.since(now),
+            });
+        }
         let request = Request::builder()
             .method(method)
             .uri(path)
@@ -64,19 +93,35 @@ impl KubePublisher {
         let answer = tokio::time::timeout(TIMEOUT, self.client.send(request));
         let response = match answer.await {
             Ok(sent) => sent.map_err(|error| PublishError::Unreachable(error.to_string()))?,
-            Err(_) => return Err(PublishError::Unreachable(format!("no answer within {} s", TIMEOUT.as_secs()))),
+            Err(_) => {
+                return Err(PublishError::Unreachable(format!(
+                    "no answer within {} s",
+                    TIMEOUT.as_secs()
+                )));
+            }
         };
         let status = response.status();
+        let retry_after = response
+            .headers()
+            .get(RETRY_AFTER)
+            .and_then(|value| value.to_str().ok()?.trim().parse().ok())
+            .map_or(DEFAULT_RETRY_AFTER, Duration::from_secs)
+            .min(MAX_RETRY_AFTER);
         let bytes = response.into_body().collect_bytes().await;
         let bytes = bytes.map_err(|error| PublishError::Unreachable(error.to_string()))?;
         let answer: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
         if status.is_success() {
             return Ok(answer);
         }
-        let message = answer["message"].as_str().map_or_else(|| status.to_string(), str::to_owned);
+        let message = answer["message"]
+            .as_str()
+            .map_or_else(|| status.to_string(), str::to_owned);
         Err(match status {
             StatusCode::NOT_FOUND => PublishError::NotFound,
-            StatusCode::TOO_MANY_REQUESTS => PublishError::Unreachable(message),
+            StatusCode::TOO_MANY_REQUESTS => {
+                *self.blocked_until() = Some(self.clock.boottime() + retry_after);
+                PublishError::Throttled { retry_after }
+            }
             status if status.is_server_error() => PublishError::Unreachable(message),
             _ => PublishError::Refused(message),
         })
@@ -106,20 +151,32 @@ impl KubePublisher {
                 "uid": note.uid,
             },
         });
-        let path = format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events?fieldManager={FIELD_MANAGER}");
-        self.send(Method::POST, path, "application/json", event).await?;
+        let path = format!(
+            "/apis/events.k8s.io/v1/namespaces/{namespace}/events?fieldManager={FIELD_MANAGER}"
+        );
+        self.send(Method::POST, path, "application/json", event)
+            .await?;
         Ok(())
     }
 
     async fn take_finalizer(&self, key: &TargetKey) -> Result<(), PublishError> {
         let path = object_path(key);
-        let object = match self.send(Method::GET, path.clone(), "application/json", Value::Null).await {
+        let object = match self
+            .send(Method::GET, path.clone(), "application/json", Value::Null)
+            .await
+        {
             Ok(object) => object,
             Err(PublishError::NotFound) => return Ok(()),
             Err(error) => return Err(error),
         };
-        let all = object["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
-        let others: Vec<&Value> = all.iter().filter(|finalizer| *finalizer != FINALIZER).collect();
+        let all = object["metadata"]["finalizers"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        let others: Vec<&Value> = all
+            .iter()
+            .filter(|finalizer| *finalizer != FINALIZER)
+            .collect();
         if others.len() == all.len() {
             return Ok(());
         }
@@ -133,13 +190,19 @@ impl KubePublisher {
     }
 
     async fn delete_hpa(&self, namespace: &str, hpa: &RemovableHpa) -> Result<(), PublishError> {
-        let path = format!("/apis/autoscaling/v2/namespaces/{namespace}/horizontalpodautoscalers/{}", hpa.name);
+        let path = format!(
+            "/apis/autoscaling/v2/namespaces/{namespace}/horizontalpodautoscalers/{}",
+            hpa.name
+        );
         let options = json!({
             "apiVersion": "v1",
             "kind": "DeleteOptions",
             "preconditions": {"uid": hpa.uid, "resourceVersion": hpa.resource_version},
         });
-        gone_is_well(self.send(Method::DELETE, path, "application/json", options).await)
+        gone_is_well(
+            self.send(Method::DELETE, path, "application/json", options)
+                .await,
+        )
     }
 }
 
@@ -153,7 +216,8 @@ impl Publisher for KubePublisher {
     ) -> BoxFuture<'a, Result<(), PublishError>> {
         Box::pin(async move {
             let path = format!("{}/status?fieldManager={FIELD_MANAGER}", object_path(key));
-            self.send(Method::PATCH, path, MERGE_PATCH, json!({"status": status})).await?;
+            self.send(Method::PATCH, path, MERGE_PATCH, json!({"status": status}))
+                .await?;
             Ok(())
         })
     }
@@ -162,7 +226,10 @@ impl Publisher for KubePublisher {
         Box::pin(self.create_event(note))
     }
 
-    fn remove_finalizer<'a>(&'a self, key: &'a TargetKey) -> BoxFuture<'a, Result<(), PublishError>> {
+    fn remove_finalizer<'a>(
+        &'a self,
+        key: &'a TargetKey,
+    ) -> BoxFuture<'a, Result<(), PublishError>> {
         Box::pin(self.take_finalizer(key))
     }
 
@@ -176,7 +243,10 @@ impl Publisher for KubePublisher {
 }
 
 fn object_path(key: &TargetKey) -> String {
-    format!("/apis/keda.sh/v1alpha1/namespaces/{}/scaledobjects/{}", key.namespace, key.name)
+    format!(
+        "/apis/keda.sh/v1alpha1/namespaces/{}/scaledobjects/{}",
+        key.namespace, key.name
+    )
 }
 
 fn gone_is_well(result: Result<Value, PublishError>) -> Result<(), PublishError> {

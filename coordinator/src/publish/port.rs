@@ -81,6 +81,12 @@ pub enum PublishError {
     /// The server refused it; the text is the server's.
     #[error("refused: {0}")]
     Refused(String),
+    /// The server asked to wait.
+    #[error("throttled, retry after {} s", retry_after.as_secs_f32())]
+    Throttled {
+        /// How long it asked to wait.
+        retry_after: std::time::Duration,
+    },
     /// No answer.
     #[error("API server unreachable: {0}")]
     Unreachable(String),

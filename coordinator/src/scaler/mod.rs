@@ -1,5 +1,8 @@
 //! What scales: the scale subresource, later local processes, or nothing (`observe`).
 
+pub mod kube;
+pub mod observe;
+
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -10,7 +13,7 @@ use crate::keys::{LeaderId, TargetRef};
 /// The scale of an object as last read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scale {
-    /// `spec.replicas`; a missing field counts as 1, as the API server defaults it.
+    /// `spec.replicas`; a scale without the field has 0, which the API server leaves out.
     pub replicas: i32,
     /// `status.replicas`.
     pub status_replicas: i32,

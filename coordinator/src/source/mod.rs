@@ -4,10 +4,13 @@
 //! leader. [`SecretReader`] is the one way to Secrets and ConfigMaps: by name, on demand, and
 //! only for what a trigger names.
 
+pub mod kube;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use neap_api::validate::NamespaceDefaults;
 use tokio_util::sync::CancellationToken;
 
 use crate::world::World;
@@ -63,6 +66,16 @@ pub trait SecretReader: Send + Sync {
         namespace: &'a str,
         name: &'a str,
     ) -> BoxFuture<'a, Result<Option<Data>, ReadError>>;
+
+    /// What the LimitRanges of `namespace` give to containers without requests. Nothing, where there are
+    /// no such things.
+    fn container_defaults<'a>(
+        &'a self,
+        namespace: &'a str,
+    ) -> BoxFuture<'a, Result<NamespaceDefaults, ReadError>> {
+        let _ = namespace;
+        Box::pin(async { Ok(NamespaceDefaults::default()) })
+    }
 }
 
 /// Why a Secret or ConfigMap could not be read.

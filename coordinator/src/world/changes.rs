@@ -59,18 +59,23 @@ impl Changes {
     /// Waits for changes and takes them all, in no order.
     pub async fn next(&mut self) -> Vec<(TargetKey, ChangeSet)> {
         loop {
-            let ready = self.0.ready.notified();
             let taken = self.take();
             if !taken.is_empty() {
                 return taken;
             }
-            ready.await;
+            // A mark between the two lines above and below leaves a permit behind.
+            self.0.ready.notified().await;
         }
     }
 
     /// Takes what is there now, which may be nothing.
     pub fn take(&mut self) -> Vec<(TargetKey, ChangeSet)> {
-        self.0.changes.lock().unwrap_or_else(PoisonError::into_inner).drain().collect()
+        self.0
+            .changes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .drain()
+            .collect()
     }
 }
 
@@ -100,7 +105,10 @@ impl ChangeFeed {
 }
 
 fn mark(pending: &Pending, key: &TargetKey, what: ChangeSet) {
-    let mut changes = pending.changes.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut changes = pending
+        .changes
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
     match changes.get_mut(key) {
         Some(known) => *known |= what,
         None => {

@@ -25,8 +25,10 @@ impl Labels {
 
 impl<K: Into<Arc<str>>, V: Into<Arc<str>>> FromIterator<(K, V)> for Labels {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
-        let mut pairs: Vec<(Arc<str>, Arc<str>)> =
-            pairs.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
+        let mut pairs: Vec<(Arc<str>, Arc<str>)> = pairs
+            .into_iter()
+            .map(|(key, value)| (key.into(), value.into()))
+            .collect();
         pairs.sort();
         pairs.dedup_by(|later, earlier| later.0 == earlier.0);
         Self(pairs.into())
@@ -48,7 +50,11 @@ const SWEEP_AT_LEAST: usize = 1_024;
 
 impl<T: ?Sized + Eq + std::hash::Hash> Default for Shared<T> {
     fn default() -> Self {
-        Self { values: HashSet::new(), inserted: 0, kept: 0 }
+        Self {
+            values: HashSet::new(),
+            inserted: 0,
+            kept: 0,
+        }
     }
 }
 
@@ -130,7 +136,11 @@ mod tests {
         for n in 0..100_000 {
             shared.one(format!("pod-{n}").as_str());
         }
-        assert!(shared.len() <= 2 * SWEEP_AT_LEAST, "{} values held", shared.len());
+        assert!(
+            shared.len() <= 2 * SWEEP_AT_LEAST,
+            "{} values held",
+            shared.len()
+        );
         assert!(Arc::ptr_eq(&kept, &shared.one("kept")));
     }
 }

@@ -15,6 +15,8 @@ mod store;
 mod target;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod world_test;
 mod write;
 
 pub use changes::{ChangeSet, Changes};

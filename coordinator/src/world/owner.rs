@@ -116,12 +116,20 @@ impl fmt::Display for Owner {
         match self {
             Self::Neap => f.write_str("Neap"),
             Self::Keda(KedaEvidence::Lease { namespace }) => {
-                write!(f, "KEDA (its operator renews its Lease in namespace '{namespace}')")
+                write!(
+                    f,
+                    "KEDA (its operator renews its Lease in namespace '{namespace}')"
+                )
             }
             Self::Keda(KedaEvidence::Hpa { name }) => {
-                write!(f, "KEDA (it answers the external metrics of the HPA '{name}')")
+                write!(
+                    f,
+                    "KEDA (it answers the external metrics of the HPA '{name}')"
+                )
             }
-            Self::NeapAfterRemoving(hpa) => write!(f, "the HPA '{}' that KEDA left behind", hpa.name),
+            Self::NeapAfterRemoving(hpa) => {
+                write!(f, "the HPA '{}' that KEDA left behind", hpa.name)
+            }
             Self::Hpa { name } => write!(f, "the HPA '{name}'"),
             Self::ScaledObject { name } => write!(f, "the ScaledObject '{name}'"),
         }
@@ -147,7 +155,9 @@ pub(super) fn owner_of<'a>(
     keda: &KedaPresence,
 ) -> Owner {
     if let KedaPresence::Alive { namespace } = keda {
-        return Owner::Keda(KedaEvidence::Lease { namespace: namespace.clone() });
+        return Owner::Keda(KedaEvidence::Lease {
+            namespace: namespace.clone(),
+        });
     }
     let rank = |claim: &Claim| (claim.deleting, claim.created, claim.key.name.clone());
     let first = claims.min_by_key(|other| rank(other));
@@ -155,18 +165,27 @@ pub(super) fn owner_of<'a>(
         && first.key != claim.key
         && rank(first) < rank(claim)
     {
-        return Owner::ScaledObject { name: first.key.name.clone() };
+        return Owner::ScaledObject {
+            name: first.key.name.clone(),
+        };
     }
     let mut removable = None;
     for hpa in hpas {
-        let ours = hpa.scaled_object.as_ref().is_some_and(|(_, uid)| *uid == claim.uid);
+        let ours = hpa
+            .scaled_object
+            .as_ref()
+            .is_some_and(|(_, uid)| *uid == claim.uid);
         if ours && hpa.external_metrics_answered {
-            return Owner::Keda(KedaEvidence::Hpa { name: hpa.name.clone() });
+            return Owner::Keda(KedaEvidence::Hpa {
+                name: hpa.name.clone(),
+            });
         }
         if ours || claim.transfers.as_ref() == Some(&hpa.name) {
             removable = Some(hpa);
         } else if !hpa.is_no_owner {
-            return Owner::Hpa { name: hpa.name.clone() };
+            return Owner::Hpa {
+                name: hpa.name.clone(),
+            };
         }
     }
     match removable {
@@ -215,9 +234,21 @@ mod tests {
     #[test]
     fn a_fresh_lease_of_keda_owns_everything() {
         let web = claim("web", 1);
-        let keda = KedaPresence::Alive { namespace: "keda".into() };
-        let seen = owner(&web, &[web.clone()], &[hpa("keda-hpa-web", Some("web"))], &keda);
-        assert_eq!(seen, Owner::Keda(KedaEvidence::Lease { namespace: "keda".into() }));
+        let keda = KedaPresence::Alive {
+            namespace: "keda".into(),
+        };
+        let seen = owner(
+            &web,
+            &[web.clone()],
+            &[hpa("keda-hpa-web", Some("web"))],
+            &keda,
+        );
+        assert_eq!(
+            seen,
+            Owner::Keda(KedaEvidence::Lease {
+                namespace: "keda".into()
+            })
+        );
         assert!(!seen.is_neap());
     }
 
@@ -226,14 +257,24 @@ mod tests {
         let web = claim("web", 1);
         let left = hpa("keda-hpa-web", Some("web"));
         let seen = owner(&web, &[web.clone()], &[left.clone()], &KedaPresence::Gone);
-        let Owner::NeapAfterRemoving(removable) = seen else { panic!("{seen:?}") };
-        assert_eq!((removable.uid.as_ref(), removable.resource_version.as_ref()), ("uid-keda-hpa-web", "7"));
+        let Owner::NeapAfterRemoving(removable) = seen else {
+            panic!("{seen:?}")
+        };
+        assert_eq!(
+            (removable.uid.as_ref(), removable.resource_version.as_ref()),
+            ("uid-keda-hpa-web", "7")
+        );
 
         // Without a Lease to read, an HPA whose external metrics are answered proves a living KEDA.
-        let answered = HpaFacts { external_metrics_answered: true, ..left };
+        let answered = HpaFacts {
+            external_metrics_answered: true,
+            ..left
+        };
         assert_eq!(
             owner(&web, &[web.clone()], &[answered], &KedaPresence::Unknown),
-            Owner::Keda(KedaEvidence::Hpa { name: "keda-hpa-web".into() })
+            Owner::Keda(KedaEvidence::Hpa {
+                name: "keda-hpa-web".into()
+            })
         );
     }
 
@@ -244,7 +285,9 @@ mod tests {
         stale.scaled_object = Some(("web".into(), "uid-of-the-first-web".into()));
         assert_eq!(
             owner(&web, &[web.clone()], &[stale], &KedaPresence::Gone),
-            Owner::Hpa { name: "keda-hpa-web".into() }
+            Owner::Hpa {
+                name: "keda-hpa-web".into()
+            }
         );
     }
 
@@ -256,11 +299,25 @@ mod tests {
             owner(&web, &[web.clone()], &[plain.clone()], &KedaPresence::Gone),
             Owner::Hpa { name: "web".into() }
         );
-        let no_owner = HpaFacts { is_no_owner: true, ..plain.clone() };
-        assert_eq!(owner(&web, &[web.clone()], &[no_owner], &KedaPresence::Gone), Owner::Neap);
-        let transfers = Claim { transfers: Some("web".into()), ..web };
+        let no_owner = HpaFacts {
+            is_no_owner: true,
+            ..plain.clone()
+        };
+        assert_eq!(
+            owner(&web, &[web.clone()], &[no_owner], &KedaPresence::Gone),
+            Owner::Neap
+        );
+        let transfers = Claim {
+            transfers: Some("web".into()),
+            ..web
+        };
         assert!(matches!(
-            owner(&transfers, &[transfers.clone()], &[plain], &KedaPresence::Gone),
+            owner(
+                &transfers,
+                &[transfers.clone()],
+                &[plain],
+                &KedaPresence::Gone
+            ),
             Owner::NeapAfterRemoving(_)
         ));
     }
@@ -270,8 +327,14 @@ mod tests {
         let (old, new) = (claim("old", 1), claim("new", 2));
         let both = [new.clone(), old.clone()];
         assert_eq!(owner(&old, &both, &[], &KedaPresence::Gone), Owner::Neap);
-        assert_eq!(owner(&new, &both, &[], &KedaPresence::Gone), Owner::ScaledObject { name: "old".into() });
-        let leaving = Claim { deleting: true, ..old };
+        assert_eq!(
+            owner(&new, &both, &[], &KedaPresence::Gone),
+            Owner::ScaledObject { name: "old".into() }
+        );
+        let leaving = Claim {
+            deleting: true,
+            ..old
+        };
         let both = [new.clone(), leaving.clone()];
         assert_eq!(owner(&new, &both, &[], &KedaPresence::Gone), Owner::Neap);
     }

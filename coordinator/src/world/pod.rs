@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use neap_units::{Bytes, MilliValue};
+use neap_units::{Bytes, MilliValue, NodeName, PodUid};
 
 use super::labels::Labels;
-use crate::signals::{ContainerId, NodeName, PodUid};
+use crate::signals::ContainerId;
 
 /// `status.phase`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -116,7 +116,9 @@ impl PodShape {
         let mut ports: Vec<u16> = self
             .containers
             .iter()
-            .filter(|container| matches!(container.role, ContainerRole::App | ContainerRole::Sidecar))
+            .filter(|container| {
+                matches!(container.role, ContainerRole::App | ContainerRole::Sidecar)
+            })
             .flat_map(|container| container.tcp_ports.iter().copied())
             .collect();
         ports.sort_unstable();
@@ -129,7 +131,11 @@ impl PodShape {
 /// for a container that was never started.
 pub fn parse_container_id(text: &str) -> Option<ContainerId> {
     let id = text.split_once("://").map_or(text, |(_, id)| id);
-    if id.is_empty() { None } else { Some(ContainerId::from(id)) }
+    if id.is_empty() {
+        None
+    } else {
+        Some(ContainerId::new(id))
+    }
 }
 
 /// A container that has been started at least once.
@@ -196,7 +202,10 @@ pub struct PodFacts {
 impl PodFacts {
     /// The name of the container with this id.
     pub fn container_named(&self, id: &ContainerId) -> Option<&Arc<str>> {
-        self.started_containers.iter().find(|started| started.id == *id).map(|started| &started.name)
+        self.started_containers
+            .iter()
+            .find(|started| started.id == *id)
+            .map(|started| &started.name)
     }
 
     /// True when it runs somewhere or is about to: not ended, not being deleted.
@@ -211,8 +220,11 @@ mod tests {
 
     #[test]
     fn a_container_id_loses_its_scheme() {
-        assert_eq!(parse_container_id("containerd://0a1b"), Some(ContainerId::from("0a1b")));
-        assert_eq!(parse_container_id("0a1b"), Some(ContainerId::from("0a1b")));
+        assert_eq!(
+            parse_container_id("containerd://0a1b"),
+            Some(ContainerId::new("0a1b"))
+        );
+        assert_eq!(parse_container_id("0a1b"), Some(ContainerId::new("0a1b")));
         assert_eq!(parse_container_id("containerd://"), None);
         assert_eq!(parse_container_id(""), None);
     }

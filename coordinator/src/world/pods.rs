@@ -3,10 +3,11 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use neap_units::PodUid;
+
 use super::labels::Labels;
 use super::pod::PodFacts;
 use super::selector::Selector;
-use crate::signals::PodUid;
 
 /// Keeps pods and, for every registered selector, the set of pods it selects. `G` names a
 /// selector's owner. Work per pod event grows with the selectors that could match the pod, not
@@ -63,13 +64,18 @@ impl<G: Clone + Eq + std::hash::Hash> PodIndex<G> {
     /// Adds or replaces a pod. Returns the groups that hold it now or held it before; empty when
     /// nothing of it changed.
     pub(super) fn apply(&mut self, pod: Arc<PodFacts>) -> Vec<G> {
-        let former = self.namespaces.get(&pod.namespace).and_then(|known| known.pods.get(&pod.name)).cloned();
+        let former = self
+            .namespaces
+            .get(&pod.namespace)
+            .and_then(|known| known.pods.get(&pod.name))
+            .cloned();
         if former.as_deref() == Some(pod.as_ref()) {
             return Vec::new();
         }
         let mut touched = Vec::new();
-        let same_labels =
-            former.as_ref().is_some_and(|former| former.uid == pod.uid && former.labels == pod.labels);
+        let same_labels = former
+            .as_ref()
+            .is_some_and(|former| former.uid == pod.uid && former.labels == pod.labels);
         if same_labels {
             touched = self.groups_of(&pod.namespace, &pod.labels);
             for group in &touched {
@@ -93,7 +99,8 @@ impl<G: Clone + Eq + std::hash::Hash> PodIndex<G> {
             }
         }
         self.by_uid.insert(pod.uid.clone(), pod.clone());
-        self.by_cgroup_uid.insert(pod.cgroup_uid.clone(), pod.clone());
+        self.by_cgroup_uid
+            .insert(pod.cgroup_uid.clone(), pod.clone());
         if let Some(known) = self.namespaces.get_mut(&pod.namespace) {
             known.pods.insert(pod.name.clone(), pod);
         }
@@ -126,10 +133,16 @@ impl<G: Clone + Eq + std::hash::Hash> PodIndex<G> {
 
     /// Removes a pod. Returns the groups that held it.
     pub(super) fn remove(&mut self, namespace: &str, name: &str) -> Vec<G> {
-        let Some(known) = self.namespaces.get_mut(namespace) else { return Vec::new() };
-        let Some(pod) = known.pods.remove(name) else { return Vec::new() };
+        let Some(known) = self.namespaces.get_mut(namespace) else {
+            return Vec::new();
+        };
+        let Some(pod) = known.pods.remove(name) else {
+            return Vec::new();
+        };
         for (key, value) in pod.labels.iter() {
-            let Some(values) = known.by_pair.get_mut(key) else { continue };
+            let Some(values) = known.by_pair.get_mut(key) else {
+                continue;
+            };
             if let Some(uids) = values.get_mut(value) {
                 uids.remove(&pod.uid);
                 if uids.is_empty() {
@@ -141,7 +154,11 @@ impl<G: Clone + Eq + std::hash::Hash> PodIndex<G> {
             }
         }
         self.by_uid.remove(&pod.uid);
-        if self.by_cgroup_uid.get(&pod.cgroup_uid).is_some_and(|held| held.uid == pod.uid) {
+        if self
+            .by_cgroup_uid
+            .get(&pod.cgroup_uid)
+            .is_some_and(|held| held.uid == pod.uid)
+        {
             self.by_cgroup_uid.remove(&pod.cgroup_uid);
         }
         let left = self.groups_of(namespace, &pod.labels);
@@ -157,7 +174,9 @@ impl<G: Clone + Eq + std::hash::Hash> PodIndex<G> {
 
     fn drop_if_empty(&mut self, namespace: &str) {
         let empty = self.namespaces.get(namespace).is_some_and(|known| {
-            known.pods.is_empty() && known.groups_by_pair.is_empty() && known.other_groups.is_empty()
+            known.pods.is_empty()
+                && known.groups_by_pair.is_empty()
+                && known.other_groups.is_empty()
         });
         if empty {
             self.namespaces.remove(namespace);
@@ -165,14 +184,20 @@ impl<G: Clone + Eq + std::hash::Hash> PodIndex<G> {
     }
 
     fn groups_of(&self, namespace: &str, labels: &Labels) -> Vec<G> {
-        let Some(known) = self.namespaces.get(namespace) else { return Vec::new() };
+        let Some(known) = self.namespaces.get(namespace) else {
+            return Vec::new();
+        };
         let by_pair = labels
             .iter()
             .filter_map(|(key, value)| known.groups_by_pair.get(&(key.clone(), value.clone())))
             .flatten();
         by_pair
             .chain(&known.other_groups)
-            .filter(|group| self.groups.get(*group).is_some_and(|group| group.selector.matches(labels)))
+            .filter(|group| {
+                self.groups
+                    .get(*group)
+                    .is_some_and(|group| group.selector.matches(labels))
+            })
             .cloned()
             .collect()
     }
@@ -186,21 +211,39 @@ impl<G: Clone + Eq + std::hash::Hash> PodIndex<G> {
             }
             self.remove_group(&group);
         }
-        let members = self.select(&namespace, &selector).into_iter().map(|pod| pod.uid.clone()).collect();
+        let members = self
+            .select(&namespace, &selector)
+            .into_iter()
+            .map(|pod| pod.uid.clone())
+            .collect();
         let known = self.namespaces.entry(namespace.clone()).or_default();
         match selector.required_pair() {
             Some((key, value)) => {
-                known.groups_by_pair.entry((key.clone(), value.clone())).or_default().push(group.clone());
+                known
+                    .groups_by_pair
+                    .entry((key.clone(), value.clone()))
+                    .or_default()
+                    .push(group.clone());
             }
             None => known.other_groups.push(group.clone()),
         }
-        self.groups.insert(group, Group { namespace, selector, members, list: None });
+        self.groups.insert(
+            group,
+            Group {
+                namespace,
+                selector,
+                members,
+                list: None,
+            },
+        );
         true
     }
 
     /// Forgets a selector.
     pub(super) fn remove_group(&mut self, group: &G) {
-        let Some(removed) = self.groups.remove(group) else { return };
+        let Some(removed) = self.groups.remove(group) else {
+            return;
+        };
         if let Some(known) = self.namespaces.get_mut(&removed.namespace) {
             match removed.selector.required_pair() {
                 Some((key, value)) => {
@@ -225,17 +268,27 @@ impl<G: Clone + Eq + std::hash::Hash> PodIndex<G> {
 
     /// The pods of a registered selector, in the order of their UIDs.
     pub(super) fn members(&mut self, group: &G) -> Arc<[Arc<PodFacts>]> {
-        let Some(group) = self.groups.get_mut(group) else { return Arc::from([]) };
+        let Some(group) = self.groups.get_mut(group) else {
+            return Arc::from([]);
+        };
         let by_uid = &self.by_uid;
         group
             .list
-            .get_or_insert_with(|| group.members.iter().filter_map(|uid| by_uid.get(uid).cloned()).collect())
+            .get_or_insert_with(|| {
+                group
+                    .members
+                    .iter()
+                    .filter_map(|uid| by_uid.get(uid).cloned())
+                    .collect()
+            })
             .clone()
     }
 
     /// The pods of `namespace` that `selector` selects, in no order.
     pub(super) fn select(&self, namespace: &str, selector: &Selector) -> Vec<Arc<PodFacts>> {
-        let Some(known) = self.namespaces.get(namespace) else { return Vec::new() };
+        let Some(known) = self.namespaces.get(namespace) else {
+            return Vec::new();
+        };
         match selector.required_pair() {
             Some((key, value)) => known
                 .by_pair
@@ -247,7 +300,12 @@ impl<G: Clone + Eq + std::hash::Hash> PodIndex<G> {
                 .filter(|pod| selector.matches(&pod.labels))
                 .cloned()
                 .collect(),
-            None => known.pods.values().filter(|pod| selector.matches(&pod.labels)).cloned().collect(),
+            None => known
+                .pods
+                .values()
+                .filter(|pod| selector.matches(&pod.labels))
+                .cloned()
+                .collect(),
         }
     }
 
@@ -287,19 +345,43 @@ mod tests {
     fn groups_follow_pods_and_selectors() {
         let mut index = PodIndex::<&str>::default();
         assert!(index.set_group("shop", "a".into(), "app=shop,tier!=db".parse().unwrap()));
-        assert!(!index.set_group("shop", "a".into(), "app=shop,tier!=db".parse().unwrap()), "nothing changed");
+        assert!(
+            !index.set_group("shop", "a".into(), "app=shop,tier!=db".parse().unwrap()),
+            "nothing changed"
+        );
         index.set_group("all", "a".into(), "tier".parse().unwrap());
 
-        assert_eq!(index.apply(pod("a", "web-1").label("app", "shop").done()), ["shop"]);
         assert_eq!(
-            index.apply(pod("a", "web-2").label("app", "shop").label("tier", "web").done()),
+            index.apply(pod("a", "web-1").label("app", "shop").done()),
+            ["shop"]
+        );
+        assert_eq!(
+            index.apply(
+                pod("a", "web-2")
+                    .label("app", "shop")
+                    .label("tier", "web")
+                    .done()
+            ),
             ["shop", "all"]
         );
-        assert!(index.apply(pod("b", "web-3").label("app", "shop").done()).is_empty(), "another namespace");
+        assert!(
+            index
+                .apply(pod("b", "web-3").label("app", "shop").done())
+                .is_empty(),
+            "another namespace"
+        );
         assert_eq!(names(&index.members(&"shop")), ["web-1", "web-2"]);
 
-        assert!(index.apply(pod("a", "web-1").label("app", "shop").done()).is_empty(), "the same again");
-        let relabelled = pod("a", "web-2").label("app", "shop").label("tier", "db").done();
+        assert!(
+            index
+                .apply(pod("a", "web-1").label("app", "shop").done())
+                .is_empty(),
+            "the same again"
+        );
+        let relabelled = pod("a", "web-2")
+            .label("app", "shop")
+            .label("tier", "db")
+            .done();
         assert_eq!(index.apply(relabelled), ["shop", "all"]);
         assert_eq!(names(&index.members(&"shop")), ["web-1"]);
         assert_eq!(names(&index.members(&"all")), ["web-2"]);
@@ -321,7 +403,10 @@ mod tests {
         assert!(index.by_uid(&first.uid).is_none());
         assert_eq!(index.members(&"db").len(), 1);
         assert_eq!(index.len(), 1);
-        assert_eq!(index.by_cgroup_uid(&second.uid).map(|pod| &pod.uid), Some(&second.uid));
+        assert_eq!(
+            index.by_cgroup_uid(&second.uid).map(|pod| &pod.uid),
+            Some(&second.uid)
+        );
     }
 
     #[test]
@@ -329,7 +414,12 @@ mod tests {
         let mut index = PodIndex::<u32>::default();
         for n in 0..100_u32 {
             index.set_group(n, format!("ns{n}").into(), "app=x".parse().unwrap());
-            index.apply(pod(&format!("ns{n}"), "p").uid(&format!("u{n}")).label("app", "x").done());
+            index.apply(
+                pod(&format!("ns{n}"), "p")
+                    .uid(&format!("u{n}"))
+                    .label("app", "x")
+                    .done(),
+            );
         }
         for n in 0..100_u32 {
             assert_eq!(index.remove(&format!("ns{n}"), "p"), [n]);

@@ -48,7 +48,9 @@ impl Requirement {
     pub fn matches(&self, labels: &Labels) -> bool {
         match self {
             Self::In(key, values) => labels.get(key).is_some_and(|found| contains(values, found)),
-            Self::NotIn(key, values) => !labels.get(key).is_some_and(|found| contains(values, found)),
+            Self::NotIn(key, values) => {
+                !labels.get(key).is_some_and(|found| contains(values, found))
+            }
             Self::Exists(key) => labels.get(key).is_some(),
             Self::DoesNotExist(key) => labels.get(key).is_none(),
             Self::GreaterThan(key, bound) => number(labels, key).is_some_and(|n| n > *bound),
@@ -58,7 +60,9 @@ impl Requirement {
 }
 
 fn contains(sorted: &[Arc<str>], value: &str) -> bool {
-    sorted.binary_search_by(|known| known.as_ref().cmp(value)).is_ok()
+    sorted
+        .binary_search_by(|known| known.as_ref().cmp(value))
+        .is_ok()
 }
 
 fn number(labels: &Labels, key: &str) -> Option<i64> {
@@ -98,7 +102,9 @@ impl Selector {
             .match_labels
             .iter()
             .flatten()
-            .map(|(key, value)| Requirement::In(key.as_str().into(), [value.as_str().into()].into()))
+            .map(|(key, value)| {
+                Requirement::In(key.as_str().into(), [value.as_str().into()].into())
+            })
             .collect();
         for expression in object.match_expressions.iter().flatten() {
             let key: Arc<str> = expression.key.as_str().into();
@@ -136,12 +142,16 @@ impl FromStr for Selector {
     /// Reads `a=b,c==d,e!=f,g in (h,i),j notin (k),l,!m,n>1,o<9`; the empty text selects
     /// everything.
     fn from_str(text: &str) -> Result<Self, SelectorError> {
-        let refuse = |reason: String| SelectorError { selector: text.to_owned(), reason };
+        let refuse = |reason: String| SelectorError {
+            selector: text.to_owned(),
+            reason,
+        };
         if text.trim().is_empty() {
             return Ok(Self::default());
         }
-        let requirements: Vec<Requirement> =
-            split_outside_parentheses(text).map(|part| requirement(part).map_err(&refuse)).collect::<Result<_, _>>()?;
+        let requirements: Vec<Requirement> = split_outside_parentheses(text)
+            .map(|part| requirement(part).map_err(&refuse))
+            .collect::<Result<_, _>>()?;
         Ok(Self(requirements.into()))
     }
 }
@@ -176,7 +186,9 @@ fn requirement(part: &str) -> Result<Requirement, String> {
         let (key, operator) = head
             .trim()
             .rsplit_once(char::is_whitespace)
-            .ok_or_else(|| format!("{part:?} is not of the form `key in (a,b)` or `key notin (a,b)`"))?;
+            .ok_or_else(|| {
+                format!("{part:?} is not of the form `key in (a,b)` or `key notin (a,b)`")
+            })?;
         let key = label_key(key)?;
         for value in list.split(',') {
             label_value(value)?;
@@ -189,18 +201,32 @@ fn requirement(part: &str) -> Result<Requirement, String> {
         };
     }
     if let Some((key, value)) = part.split_once("!=") {
-        return Ok(Requirement::NotIn(label_key(key)?, [label_value(value)?].into()));
+        return Ok(Requirement::NotIn(
+            label_key(key)?,
+            [label_value(value)?].into(),
+        ));
     }
     if let Some((key, value)) = part.split_once("==").or_else(|| part.split_once('=')) {
-        return Ok(Requirement::In(label_key(key)?, [label_value(value)?].into()));
+        return Ok(Requirement::In(
+            label_key(key)?,
+            [label_value(value)?].into(),
+        ));
     }
     for (sign, make) in [
-        ('>', Requirement::GreaterThan as fn(Arc<str>, i64) -> Requirement),
-        ('<', Requirement::LessThan as fn(Arc<str>, i64) -> Requirement),
+        (
+            '>',
+            Requirement::GreaterThan as fn(Arc<str>, i64) -> Requirement,
+        ),
+        (
+            '<',
+            Requirement::LessThan as fn(Arc<str>, i64) -> Requirement,
+        ),
     ] {
         if let Some((key, bound)) = part.split_once(sign) {
             let bound = bound.trim();
-            let bound = bound.parse().map_err(|_| format!("{bound:?} after {sign} is not a whole number"))?;
+            let bound = bound
+                .parse()
+                .map_err(|_| format!("{bound:?} after {sign} is not a whole number"))?;
             return Ok(make(label_key(key)?, bound));
         }
     }
@@ -217,10 +243,14 @@ fn label_key(text: &str) -> Result<Arc<str>, String> {
     let prefix_ok = prefix.is_none_or(|prefix| {
         !prefix.is_empty()
             && prefix.len() <= 253
-            && prefix.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.')
+            && prefix
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.')
     });
     if !prefix_ok || name.is_empty() || !is_label_text(name) {
-        return Err(format!("{key:?} is not a label key (letters, digits, '-', '_', '.', at most 63, with an optional DNS prefix and '/')"));
+        return Err(format!(
+            "{key:?} is not a label key (letters, digits, '-', '_', '.', at most 63, with an optional DNS prefix and '/')"
+        ));
     }
     Ok(key.into())
 }
@@ -230,17 +260,23 @@ fn label_value(text: &str) -> Result<Arc<str>, String> {
     if is_label_text(value) {
         Ok(value.into())
     } else {
-        Err(format!("{value:?} is not a label value (letters, digits, '-', '_', '.', at most 63, beginning and ending with a letter or digit)"))
+        Err(format!(
+            "{value:?} is not a label value (letters, digits, '-', '_', '.', at most 63, beginning and ending with a letter or digit)"
+        ))
     }
 }
 
 fn is_label_text(text: &str) -> bool {
     let bytes = text.as_bytes();
-    let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else { return true };
+    let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else {
+        return true;
+    };
     bytes.len() <= 63
         && first.is_ascii_alphanumeric()
         && last.is_ascii_alphanumeric()
-        && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        && bytes
+            .iter()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
 }
 
 impl fmt::Display for Requirement {
@@ -308,7 +344,10 @@ mod tests {
             let parsed: Selector = selector.parse().unwrap();
             assert_eq!(parsed.matches(&shop), expected, "{selector}");
             let again: Selector = parsed.to_string().parse().unwrap();
-            assert_eq!(again, parsed, "{selector} did not survive printing as {parsed}");
+            assert_eq!(
+                again, parsed,
+                "{selector} did not survive printing as {parsed}"
+            );
         }
     }
 
@@ -326,7 +365,10 @@ mod tests {
         ] {
             let refused = selector.parse::<Selector>().unwrap_err();
             assert!(refused.reason.contains(why), "{selector}: {refused}");
-            assert!(refused.to_string().contains(selector.get(..3).unwrap()), "{refused}");
+            assert!(
+                refused.to_string().contains(selector.get(..3).unwrap()),
+                "{refused}"
+            );
         }
     }
 
@@ -342,13 +384,23 @@ mod tests {
         .unwrap();
         let selector = Selector::from_object(&object).unwrap();
         assert_eq!(selector.to_string(), "app=shop,tier!=db,!canary");
-        assert_eq!(selector.required_pair().map(|(k, v)| (k.as_ref(), v.as_ref())), Some(("app", "shop")));
+        assert_eq!(
+            selector
+                .required_pair()
+                .map(|(k, v)| (k.as_ref(), v.as_ref())),
+            Some(("app", "shop"))
+        );
         assert!(!selector.matches(&labels(&[("app", "shop"), ("canary", "")])));
 
         let bad: LabelSelector = serde_json::from_value(serde_json::json!({
             "matchExpressions": [{"key": "tier", "operator": "In"}],
         }))
         .unwrap();
-        assert!(Selector::from_object(&bad).unwrap_err().reason.contains("must not be empty"));
+        assert!(
+            Selector::from_object(&bad)
+                .unwrap_err()
+                .reason
+                .contains("must not be empty")
+        );
     }
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kube::ResourceExt;
 use neap_api::{ClusterTriggerAuthentication, ScaledObject, TriggerAuthentication, keys};
+use neap_units::PodUid;
 use tokio::sync::watch;
 
 use super::changes::{ChangeFeed, ChangeSet, Changes};
@@ -15,7 +16,6 @@ use super::pods::PodIndex;
 use super::selector::Selector;
 use super::target::{TargetId, TargetState};
 use crate::keys::{TargetKey, TargetRef};
-use crate::signals::PodUid;
 
 /// A ScaledObject as last read.
 #[derive(Debug, Clone)]
@@ -87,7 +87,10 @@ impl Default for World {
 impl World {
     /// An empty world in which nothing has been listed yet.
     pub fn new() -> Self {
-        let freshness = ObjectKind::ALL.into_iter().map(|kind| (kind, Freshness::default())).collect();
+        let freshness = ObjectKind::ALL
+            .into_iter()
+            .map(|kind| (kind, Freshness::default()))
+            .collect();
         Self {
             state: Mutex::default(),
             wanted_targets: watch::Sender::new(0),
@@ -104,8 +107,12 @@ impl World {
     /// A new reader of changes. It begins with every ScaledObject there is, as `SPEC`.
     pub fn changes(&self) -> Changes {
         let mut state = self.state();
-        let present: Vec<TargetKey> =
-            state.scaled_objects.keys().chain(state.unreadable.keys()).cloned().collect();
+        let present: Vec<TargetKey> = state
+            .scaled_objects
+            .keys()
+            .chain(state.unreadable.keys())
+            .cloned()
+            .collect();
         state.feed.subscribe(present)
     }
 
@@ -125,18 +132,31 @@ impl World {
     }
 
     /// The TriggerAuthentication `namespace/name`.
-    pub fn trigger_authentication(&self, namespace: &str, name: &str) -> Option<Arc<TriggerAuthentication>> {
-        self.state().authentications.get(&TargetKey::new(namespace, name)).cloned()
+    pub fn trigger_authentication(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Option<Arc<TriggerAuthentication>> {
+        self.state()
+            .authentications
+            .get(&TargetKey::new(namespace, name))
+            .cloned()
     }
 
     /// The ClusterTriggerAuthentication `name`.
-    pub fn cluster_trigger_authentication(&self, name: &str) -> Option<Arc<ClusterTriggerAuthentication>> {
+    pub fn cluster_trigger_authentication(
+        &self,
+        name: &str,
+    ) -> Option<Arc<ClusterTriggerAuthentication>> {
         self.state().cluster_authentications.get(name).cloned()
     }
 
     /// What is known of `target`. Only targets that some ScaledObject names are followed.
     pub fn target(&self, target: &TargetRef) -> TargetState {
-        self.state().targets.get(&target.into()).map_or(TargetState::Pending, |known| known.state.clone())
+        self.state()
+            .targets
+            .get(&target.into())
+            .map_or(TargetState::Pending, |known| known.state.clone())
     }
 
     /// The pods that the selector of `target` selects, in the order of their UIDs.
@@ -167,7 +187,9 @@ impl World {
     /// Who scales the target of `key`. A ScaledObject that is not here has no owner but Neap.
     pub fn owner(&self, key: &TargetKey) -> Owner {
         let state = self.state();
-        let Some(entry) = state.scaled_objects.get(key) else { return Owner::Neap };
+        let Some(entry) = state.scaled_objects.get(key) else {
+            return Owner::Neap;
+        };
         let id = TargetId::from(&entry.target);
         let claims: Vec<Claim> = state
             .targets
@@ -183,6 +205,28 @@ impl World {
             .flatten()
             .filter_map(|key| state.hpas.get(key));
         owner_of(&claim(key, entry), claims.iter(), hpas, &state.keda)
+    }
+
+    /// The ScaledObjects that name `target`.
+    pub fn claims_on(&self, target: &TargetRef) -> Vec<TargetKey> {
+        let state = self.state();
+        state
+            .targets
+            .get(&target.into())
+            .map(|known| known.claims.iter().cloned().collect())
+            .unwrap_or_default()
+    }
+
+    /// The HPAs that scale `target`.
+    pub fn hpas_on(&self, target: &TargetRef) -> Vec<HpaFacts> {
+        let state = self.state();
+        let keys = state
+            .hpas_by_target
+            .get(&target.into())
+            .into_iter()
+            .flatten();
+        keys.filter_map(|key| state.hpas.get(key).cloned())
+            .collect()
     }
 
     /// Whether a KEDA operator lives in this cluster.
@@ -204,7 +248,9 @@ impl World {
     pub async fn synced(&self) {
         let mut freshness = self.freshness.subscribe();
         // The sender lives in `self`, so the wait cannot fail while anyone waits.
-        let _ = freshness.wait_for(|kinds| kinds.values().all(|kind| kind.synced)).await;
+        let _ = freshness
+            .wait_for(|kinds| kinds.values().all(|kind| kind.synced))
+            .await;
     }
 
     /// How many objects are held.
@@ -246,7 +292,11 @@ impl World {
     /// the source to follow.
     pub fn wanted_targets(&self) -> BTreeMap<TargetId, TargetRef> {
         let state = self.state();
-        state.targets.iter().map(|(id, target)| (id.clone(), target.reference.clone())).collect()
+        state
+            .targets
+            .iter()
+            .map(|(id, target)| (id.clone(), target.reference.clone()))
+            .collect()
     }
 
     /// True while some ScaledObject names this target.
@@ -262,7 +312,11 @@ fn claim(key: &TargetKey, entry: &ScaledObjectEntry) -> Claim {
     Claim {
         key: key.clone(),
         uid: object.uid().unwrap_or_default().into(),
-        created: object.metadata.creation_timestamp.as_ref().map(|time| time.0),
+        created: object
+            .metadata
+            .creation_timestamp
+            .as_ref()
+            .map(|time| time.0),
         deleting: object.metadata.deletion_timestamp.is_some(),
         transfers,
     }

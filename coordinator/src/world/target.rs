@@ -30,7 +30,12 @@ impl From<&TargetRef> for TargetId {
         } else {
             target.kind.clone()
         };
-        Self { namespace: target.namespace.clone(), group: target.group.clone(), kind, name: target.name.clone() }
+        Self {
+            namespace: target.namespace.clone(),
+            group: target.group.clone(),
+            kind,
+            name: target.name.clone(),
+        }
     }
 }
 
@@ -50,7 +55,11 @@ pub struct ScaleResource {
 impl ScaleResource {
     /// `group/version`, or `version` for the core group.
     pub fn api_version(&self) -> String {
-        if self.group.is_empty() { self.version.to_string() } else { format!("{}/{}", self.group, self.version) }
+        if self.group.is_empty() {
+            self.version.to_string()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
     }
 }
 
@@ -86,9 +95,11 @@ impl PodTemplate {
     pub fn container(&self, name: Option<&str>) -> Option<&TemplateContainer> {
         match name.filter(|name| !name.is_empty()) {
             None => self.containers.first(),
-            Some(name) => {
-                self.containers.iter().chain(&self.sidecars).find(|container| container.name.as_ref() == name)
-            }
+            Some(name) => self
+                .containers
+                .iter()
+                .chain(&self.sidecars)
+                .find(|container| container.name.as_ref() == name),
         }
     }
 }
@@ -140,7 +151,9 @@ pub enum TargetProblem {
         api_version: String,
     },
     /// The group and version are served, the kind is not among them.
-    #[error("scaleTargetRef.kind: {kind:?} is not a kind of {api_version}; kinds with a scale subresource there: {allowed}")]
+    #[error(
+        "scaleTargetRef.kind: {kind:?} is not a kind of {api_version}; kinds with a scale subresource there: {allowed}"
+    )]
     UnknownKind {
         /// `group/version`.
         api_version: String,
@@ -150,7 +163,9 @@ pub enum TargetProblem {
         allowed: String,
     },
     /// The kind exists and cannot be scaled.
-    #[error("scaleTargetRef.kind: {kind} of {api_version} has no scale subresource; kinds with one there: {allowed}")]
+    #[error(
+        "scaleTargetRef.kind: {kind} of {api_version} has no scale subresource; kinds with one there: {allowed}"
+    )]
     NoScaleSubresource {
         /// `group/version`.
         api_version: String,
@@ -178,7 +193,9 @@ pub enum TargetProblem {
         name: String,
     },
     /// RBAC does not allow reading it.
-    #[error("scaleTargetRef: not allowed to read {resource}: {reason} (see rbac.scaleKinds of the chart)")]
+    #[error(
+        "scaleTargetRef: not allowed to read {resource}: {reason} (see rbac.scaleKinds of the chart)"
+    )]
     Forbidden {
         /// Plural and group of the resource.
         resource: String,
@@ -208,7 +225,11 @@ pub enum TargetState {
 
 impl fmt::Display for TargetId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{} {}/{}", self.kind, self.group, self.namespace, self.name)
+        write!(
+            f,
+            "{}.{} {}/{}",
+            self.kind, self.group, self.namespace, self.name
+        )
     }
 }
 
@@ -228,29 +249,52 @@ mod tests {
     #[test]
     fn version_and_case_do_not_tell_targets_apart() {
         let a = TargetId::from(&TargetRef::new("db", "apps/v1", "StatefulSet", "mysql"));
-        let b = TargetId::from(&TargetRef::new("db", "apps/v1beta2", "statefulset", "mysql"));
+        let b = TargetId::from(&TargetRef::new(
+            "db",
+            "apps/v1beta2",
+            "statefulset",
+            "mysql",
+        ));
         assert_eq!(a, b);
-        assert_ne!(a, TargetId::from(&TargetRef::new("db", "v1", "statefulset", "mysql")));
+        assert_ne!(
+            a,
+            TargetId::from(&TargetRef::new("db", "v1", "statefulset", "mysql"))
+        );
     }
 
     #[test]
     fn resource_versions_compare_as_numbers() {
         assert!(is_older_version("9", "10"));
         assert!(!is_older_version("10", "10"));
-        assert!(!is_older_version("", "10"), "what is no number is not surely older");
+        assert!(
+            !is_older_version("", "10"),
+            "what is no number is not surely older"
+        );
     }
 
     #[test]
     fn a_container_is_found_by_name_or_is_the_first() {
-        let named = |name: &str| TemplateContainer { name: name.into(), ..TemplateContainer::default() };
+        let named = |name: &str| TemplateContainer {
+            name: name.into(),
+            ..TemplateContainer::default()
+        };
         let template = PodTemplate {
             containers: vec![named("app"), named("log")],
             sidecars: vec![named("proxy")],
             service_account: None,
         };
-        assert_eq!(template.container(None).map(|c| c.name.as_ref()), Some("app"));
-        assert_eq!(template.container(Some("")).map(|c| c.name.as_ref()), Some("app"));
-        assert_eq!(template.container(Some("proxy")).map(|c| c.name.as_ref()), Some("proxy"));
+        assert_eq!(
+            template.container(None).map(|c| c.name.as_ref()),
+            Some("app")
+        );
+        assert_eq!(
+            template.container(Some("")).map(|c| c.name.as_ref()),
+            Some("app")
+        );
+        assert_eq!(
+            template.container(Some("proxy")).map(|c| c.name.as_ref()),
+            Some("proxy")
+        );
         assert_eq!(template.container(Some("none")), None);
     }
 }

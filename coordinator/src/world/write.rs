@@ -7,6 +7,7 @@ use kube::ResourceExt;
 use neap_api::{
     AuthenticationKind, ClusterTriggerAuthentication, ScaledObject, TriggerAuthentication,
 };
+use neap_units::PodUid;
 
 use super::changes::ChangeSet;
 use super::freshness::{Freshness, ObjectKind};
@@ -16,7 +17,6 @@ use super::store::{Group, ScaledObjectEntry, State, Target, World};
 use super::target::{TargetFacts, TargetId, TargetProblem, TargetState, is_older_version};
 use crate::clock::Boottime;
 use crate::keys::{TargetKey, TargetRef};
-use crate::signals::PodUid;
 
 impl World {
     /// Adds or replaces a ScaledObject.
@@ -30,7 +30,11 @@ impl World {
             &target_kind.kind,
             &object.spec.scale_target_ref.name,
         );
-        let entry = ScaledObjectEntry { object: Arc::new(object), target, unreadable: None };
+        let entry = ScaledObjectEntry {
+            object: Arc::new(object),
+            target,
+            unreadable: None,
+        };
         let mut state = self.state();
         state.unreadable.remove(&key);
         let id = TargetId::from(&entry.target);
@@ -42,7 +46,9 @@ impl World {
             None => {}
         }
         targets_changed |= state.claim(&key, id.clone(), &entry.target);
-        let replaced = former.as_ref().is_some_and(|former| former.object.uid() != entry.object.uid());
+        let replaced = former
+            .as_ref()
+            .is_some_and(|former| former.object.uid() != entry.object.uid());
         if replaced {
             state.feed.send(&key, ChangeSet::GONE | ChangeSet::SPEC);
         } else if former.is_none_or(|former| {
@@ -92,7 +98,10 @@ impl World {
         let gone: Vec<TargetKey> = {
             let state = self.state();
             let known = state.scaled_objects.keys().chain(state.unreadable.keys());
-            known.filter(|key| within(&key.namespace) && !kept.contains(*key)).cloned().collect()
+            known
+                .filter(|key| within(&key.namespace) && !kept.contains(*key))
+                .cloned()
+                .collect()
         };
         for key in gone {
             self.remove_scaled_object(&key);
@@ -106,10 +115,17 @@ impl World {
         let mut state = self.state();
         let former = state.authentications.insert(key.clone(), Arc::new(object));
         let same = former.is_some_and(|former| {
-            state.authentications.get(&key).is_some_and(|new| new.spec == former.spec)
+            state
+                .authentications
+                .get(&key)
+                .is_some_and(|new| new.spec == former.spec)
         });
         if !same {
-            state.tell_authentication(AuthenticationKind::TriggerAuthentication, Some(&key.namespace), &key.name);
+            state.tell_authentication(
+                AuthenticationKind::TriggerAuthentication,
+                Some(&key.namespace),
+                &key.name,
+            );
         }
     }
 
@@ -117,7 +133,11 @@ impl World {
     pub fn remove_authentication(&self, key: &TargetKey) {
         let mut state = self.state();
         if state.authentications.remove(key).is_some() {
-            state.tell_authentication(AuthenticationKind::TriggerAuthentication, Some(&key.namespace), &key.name);
+            state.tell_authentication(
+                AuthenticationKind::TriggerAuthentication,
+                Some(&key.namespace),
+                &key.name,
+            );
         }
     }
 
@@ -140,12 +160,21 @@ impl World {
         object.metadata.managed_fields = None;
         let name: Arc<str> = object.name_any().into();
         let mut state = self.state();
-        let former = state.cluster_authentications.insert(name.clone(), Arc::new(object));
+        let former = state
+            .cluster_authentications
+            .insert(name.clone(), Arc::new(object));
         let same = former.is_some_and(|former| {
-            state.cluster_authentications.get(&name).is_some_and(|new| new.spec == former.spec)
+            state
+                .cluster_authentications
+                .get(&name)
+                .is_some_and(|new| new.spec == former.spec)
         });
         if !same {
-            state.tell_authentication(AuthenticationKind::ClusterTriggerAuthentication, None, &name);
+            state.tell_authentication(
+                AuthenticationKind::ClusterTriggerAuthentication,
+                None,
+                &name,
+            );
         }
     }
 
@@ -204,10 +233,14 @@ impl World {
     /// and when it is surely older than what is known already.
     pub fn apply_target(&self, id: &TargetId, seen: TargetState) {
         let mut state = self.state();
-        let Some(target) = state.targets.get_mut(id) else { return };
+        let Some(target) = state.targets.get_mut(id) else {
+            return;
+        };
         let same = match (&target.state, &seen) {
             (TargetState::Found(known), TargetState::Found(new)) => {
-                if known.uid == new.uid && is_older_version(&new.resource_version, &known.resource_version) {
+                if known.uid == new.uid
+                    && is_older_version(&new.resource_version, &known.resource_version)
+                {
                     return;
                 }
                 known.same_but_version(new)
@@ -246,7 +279,10 @@ impl World {
 
     /// Adds or replaces an HPA.
     pub fn apply_hpa(&self, hpa: HpaFacts) {
-        let key = TargetKey { namespace: hpa.namespace.clone(), name: hpa.name.clone() };
+        let key = TargetKey {
+            namespace: hpa.namespace.clone(),
+            name: hpa.name.clone(),
+        };
         let mut state = self.state();
         let former = state.hpas.get(&key).cloned();
         if let Some(former) = &former {
@@ -256,7 +292,11 @@ impl World {
             }
             state.forget_hpa(&key);
         }
-        state.hpas_by_target.entry(hpa.target.clone()).or_default().insert(key.clone());
+        state
+            .hpas_by_target
+            .entry(hpa.target.clone())
+            .or_default()
+            .insert(key.clone());
         let target = hpa.target.clone();
         state.hpas.insert(key, hpa);
         state.tell_claims(&target, ChangeSet::OWNER);
@@ -303,7 +343,11 @@ impl World {
     /// Notes that a kind has been listed whole, and that reading it works.
     pub fn mark_synced(&self, kind: ObjectKind) {
         self.set_freshness(kind, |known| {
-            *known = Freshness { synced: true, failing_since: None, error: None };
+            *known = Freshness {
+                synced: true,
+                failing_since: None,
+                error: None,
+            };
         });
     }
 
@@ -335,7 +379,8 @@ impl World {
     fn publish_wanted(&self, state: MutexGuard<'_, State>, changed: bool) {
         drop(state);
         if changed {
-            self.wanted_targets.send_modify(|version| *version = version.wrapping_add(1));
+            self.wanted_targets
+                .send_modify(|version| *version = version.wrapping_add(1));
         }
     }
 }
@@ -346,14 +391,20 @@ impl State {
         let mut is_new = false;
         let target = self.targets.entry(id).or_insert_with(|| {
             is_new = true;
-            Target { reference: reference.clone(), claims: BTreeSet::new(), state: TargetState::Pending }
+            Target {
+                reference: reference.clone(),
+                claims: BTreeSet::new(),
+                state: TargetState::Pending,
+            }
         });
         is_new | target.claims.insert(key.clone())
     }
 
     /// Removes `key` from the claims on a target. True when the target is wanted no more.
     fn unclaim(&mut self, key: &TargetKey, id: &TargetId) -> bool {
-        let Some(target) = self.targets.get_mut(id) else { return false };
+        let Some(target) = self.targets.get_mut(id) else {
+            return false;
+        };
         target.claims.remove(key);
         if !target.claims.is_empty() {
             self.tell_claims(id, ChangeSet::OWNER);
@@ -365,8 +416,11 @@ impl State {
     }
 
     fn tell_claims(&mut self, id: &TargetId, what: ChangeSet) {
-        let claims: Vec<TargetKey> =
-            self.targets.get(id).map(|target| target.claims.iter().cloned().collect()).unwrap_or_default();
+        let claims: Vec<TargetKey> = self
+            .targets
+            .get(id)
+            .map(|target| target.claims.iter().cloned().collect())
+            .unwrap_or_default();
         for key in &claims {
             self.feed.send(key, what);
         }
@@ -381,11 +435,18 @@ impl State {
         }
     }
 
-    fn tell_authentication(&mut self, kind: AuthenticationKind, namespace: Option<&str>, name: &str) {
+    fn tell_authentication(
+        &mut self,
+        kind: AuthenticationKind,
+        namespace: Option<&str>,
+        name: &str,
+    ) {
         let users: Vec<TargetKey> = self
             .scaled_objects
             .iter()
-            .filter(|(key, _)| namespace.is_none_or(|namespace| namespace == key.namespace.as_ref()))
+            .filter(|(key, _)| {
+                namespace.is_none_or(|namespace| namespace == key.namespace.as_ref())
+            })
             .filter(|(_, entry)| {
                 entry.object.spec.triggers.iter().any(|trigger| {
                     trigger
@@ -401,7 +462,7 @@ impl State {
         }
     }
 
-    fn drop_extra_groups(&mut self, key: &TargetKey, from: usize) {
+    pub(super) fn drop_extra_groups(&mut self, key: &TargetKey, from: usize) {
         let mut at = from;
         while self.pods.has_group(&Group::Extra(key.clone(), at)) {
             self.pods.remove_group(&Group::Extra(key.clone(), at));
@@ -423,7 +484,10 @@ impl State {
 
 fn key_of(object: &impl kube::Resource) -> Option<TargetKey> {
     let meta = object.meta();
-    Some(TargetKey::new(meta.namespace.as_deref()?, meta.name.as_deref()?))
+    Some(TargetKey::new(
+        meta.namespace.as_deref()?,
+        meta.name.as_deref()?,
+    ))
 }
 
 /// True when something else than the status differs.

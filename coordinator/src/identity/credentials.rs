@@ -1,0 +1,91 @@
+//! The certificates in use, exchanged while connections live.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use neap_consensus::PeerTls;
+use rustls::ServerConfig;
+use rustls::crypto::CryptoProvider;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use tokio::sync::watch;
+
+use super::authority::LeafCertificate;
+
+/// gRPC speaks HTTP/2 only.
+const ALPN_H2: &[u8] = b"h2";
+
+/// What this coordinator shows. Each new handshake uses what was set last; before anything was
+/// set, handshakes fail.
+#[derive(Debug)]
+pub struct Credentials {
+    provider: Arc<CryptoProvider>,
+    server: ArcSwapOption<CertifiedKey>,
+    peer: watch::Sender<Arc<PeerTls>>,
+}
+
+impl Credentials {
+    /// Empty, on this provider.
+    pub fn new(provider: Arc<CryptoProvider>) -> Self {
+        let none = PeerTls {
+            ca: String::new(),
+            certificate: String::new(),
+            key: String::new(),
+        };
+        Self {
+            provider,
+            server: ArcSwapOption::empty(),
+            peer: watch::Sender::new(Arc::new(none)),
+        }
+    }
+
+    /// Sets the certificate that agents see.
+    ///
+    /// # Errors
+    /// When the key is not one that the provider can sign with.
+    pub fn set_server(&self, leaf: LeafCertificate) -> Result<(), rustls::Error> {
+        let key = self.provider.key_provider.load_private_key(leaf.key)?;
+        self.server.store(Some(Arc::new(CertifiedKey::new(
+            vec![leaf.certificate],
+            key,
+        ))));
+        Ok(())
+    }
+
+    /// Sets what other coordinators see and whom they have to be signed by.
+    pub fn set_peer(&self, peer: PeerTls) {
+        self.peer.send_if_modified(|known| {
+            let changed = **known != peer;
+            *known = Arc::new(peer);
+            changed
+        });
+    }
+
+    /// What other coordinators see, now and after each renewal.
+    pub fn peer(&self) -> watch::Receiver<Arc<PeerTls>> {
+        self.peer.subscribe()
+    }
+
+    /// Settings of the port that agents use: server certificate, no client certificate, TLS 1.3.
+    ///
+    /// # Errors
+    /// When the crypto provider lacks TLS 1.3.
+    pub fn node_server(self: &Arc<Self>) -> Result<Arc<ServerConfig>, rustls::Error> {
+        let mut config = ServerConfig::builder_with_provider(self.provider.clone())
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(InForce(self.clone())));
+        config.alpn_protocols = vec![ALPN_H2.to_vec()];
+        Ok(Arc::new(config))
+    }
+}
+
+/// Shows the server certificate in force.
+#[derive(Debug)]
+struct InForce(Arc<Credentials>);
+
+impl ResolvesServerCert for InForce {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.0.server.load_full()
+    }
+}

@@ -1,0 +1,22 @@
+//! Objects from an API server: one watch per kind (and namespace, where they are restricted), read
+//! as streams, trimmed before anything is kept.
+
+mod clients;
+mod discovery;
+mod follow;
+mod hpa;
+mod keda_lease;
+mod lean;
+mod objects;
+mod pod_facts;
+mod reader;
+mod run;
+mod scope;
+mod targets;
+mod template;
+
+pub use clients::{ClientError, Clients};
+pub use discovery::Discovery;
+pub use reader::KubeReader;
+pub use run::KubeSource;
+pub use scope::Scope;

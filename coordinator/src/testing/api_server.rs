@@ -1,0 +1,180 @@
+//! An API server at the HTTP layer: answers by method and path, and keeps what it was asked.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use axum::http::{HeaderMap, Method, Request, Response, StatusCode};
+use kube::client::Body;
+use serde_json::{Value, json};
+
+/// One request as it arrived.
+#[derive(Debug, Clone)]
+pub(crate) struct Sent {
+    pub(crate) method: Method,
+    pub(crate) path: String,
+    pub(crate) query: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Value,
+}
+
+impl Sent {
+    /// The text of a header, empty when absent.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers
+            .get(name)
+            .map(|value| value.to_str().unwrap())
+            .unwrap_or_default()
+    }
+}
+
+/// An answer: code, headers, body.
+pub(crate) type Answer = (u16, Vec<(&'static str, String)>, Value);
+type Handler = Arc<dyn Fn(&Sent) -> Answer + Send + Sync>;
+
+#[derive(Default)]
+struct State {
+    handlers: HashMap<(Method, String), Handler>,
+    sent: Vec<Sent>,
+}
+
+/// The server; what has no answer yet is 404.
+#[derive(Clone, Default)]
+pub(crate) struct ApiServer(Arc<Mutex<State>>);
+
+/// A failure in the form of the API server.
+pub(crate) fn status(code: u16, reason: &str, message: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Failure",
+           "code": code, "reason": reason, "message": message})
+}
+
+impl ApiServer {
+    /// A server without answers, and a client of it.
+    pub(crate) fn new() -> (Self, kube::Client) {
+        let server = Self::default();
+        let service = {
+            let server = server.clone();
+            tower::service_fn(move |request: Request<Body>| {
+                let server = server.clone();
+                async move { Ok::<_, tower::BoxError>(server.serve(request).await) }
+            })
+        };
+        (server, kube::Client::new(service, "neap"))
+    }
+
+    async fn serve(&self, request: Request<Body>) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        let bytes = body.collect_bytes().await.unwrap();
+        let sent = Sent {
+            method: parts.method,
+            path: parts.uri.path().to_owned(),
+            query: parts.uri.query().unwrap_or_default().to_owned(),
+            headers: parts.headers,
+            body: serde_json::from_slice(&bytes).unwrap_or(Value::Null),
+        };
+        let handler = {
+            let mut state = self.0.lock().unwrap();
+            state.sent.push(sent.clone());
+            state
+                .handlers
+                .get(&(sent.method.clone(), sent.path.clone()))
+                .cloned()
+        };
+        let (code, headers, body) = match handler {
+            Some(handler) => handler(&sent),
+            None => (
+                404,
+                Vec::new(),
+                status(
+                    404,
+                    "NotFound",
+                    &format!("{} {} not found", sent.method, sent.path),
+                ),
+            ),
+        };
+        let mut response = Response::builder().status(StatusCode::from_u16(code).unwrap());
+        for (name, value) in headers {
+            response = response.header(name, value);
+        }
+        response
+            .body(Body::from(serde_json::to_vec(&body).unwrap()))
+            .unwrap()
+    }
+
+    /// Answers `method path` by this function.
+    pub(crate) fn handle(
+        &self,
+        method: Method,
+        path: &str,
+        handler: impl Fn(&Sent) -> Answer + Send + Sync + 'static,
+    ) {
+        self.0
+            .lock()
+            .unwrap()
+            .handlers
+            .insert((method, path.to_owned()), Arc::new(handler));
+    }
+
+    /// Answers GET with this body.
+    pub(crate) fn get(&self, path: &str, body: Value) {
+        self.handle(Method::GET, path, move |_| (200, Vec::new(), body.clone()));
+    }
+
+    /// Answers POST with this body.
+    pub(crate) fn post(&self, path: &str, body: Value) {
+        self.handle(Method::POST, path, move |_| (201, Vec::new(), body.clone()));
+    }
+
+    /// Answers every method with this code.
+    pub(crate) fn fail(&self, path: &str, code: u16) {
+        for method in [
+            Method::GET,
+            Method::POST,
+            Method::PUT,
+            Method::PATCH,
+            Method::DELETE,
+        ] {
+            self.handle(method, path, move |_| {
+                (
+                    code,
+                    Vec::new(),
+                    status(code, "Failed", "as the test asked"),
+                )
+            });
+        }
+    }
+
+    /// How many requests of any method came for this path.
+    pub(crate) fn count(&self, path: &str) -> usize {
+        self.0
+            .lock()
+            .unwrap()
+            .sent
+            .iter()
+            .filter(|sent| sent.path == path)
+            .count()
+    }
+
+    /// The last request for this path.
+    pub(crate) fn last(&self, path: &str) -> Sent {
+        let state = self.0.lock().unwrap();
+        state
+            .sent
+            .iter()
+            .rev()
+            .find(|sent| sent.path == path)
+            .cloned()
+            .unwrap()
+    }
+
+    /// All requests of this method, in order.
+    pub(crate) fn all(&self, method: &Method) -> Vec<Sent> {
+        self.0
+            .lock()
+            .unwrap()
+            .sent
+            .iter()
+            .filter(|sent| sent.method == *method)
+            .cloned()
+            .collect()
+    }
+}
