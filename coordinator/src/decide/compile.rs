@@ -20,6 +20,7 @@ use neap_triggers::{
 use neap_units::{MilliValue, Timestamp};
 
 use super::behavior;
+use super::references::References;
 use crate::poll::Resolved;
 use crate::world::{ContainerRole, PodFacts, TargetFacts};
 
@@ -69,8 +70,8 @@ pub struct CompileInput<'a> {
     pub target: Option<&'a TargetFacts>,
     /// The target's pods, for what LimitRanges filled in and for the ports they declare.
     pub pods: &'a [std::sync::Arc<PodFacts>],
-    /// What each trigger refers to, in their order.
-    pub resolved: &'a [Resolved],
+    /// What it refers to.
+    pub references: &'a References,
     /// Shared by all triggers.
     pub context: &'a TriggerContext,
     /// When the object was created, on the decision clock.
@@ -87,6 +88,7 @@ pub fn compile(input: &CompileInput<'_>) -> Result<Compiled, Invalid> {
     let object = input.object;
     let around = Surroundings {
         workload: workload(input),
+        defaults: input.references.defaults,
         ..Surroundings::default()
     };
     let mut faults: Vec<String> = validate::scaled_object(object, &around, Request::default())
@@ -94,7 +96,7 @@ pub fn compile(input: &CompileInput<'_>) -> Result<Compiled, Invalid> {
         .map(ToString::to_string)
         .collect();
     let mut triggers = Vec::with_capacity(object.spec.triggers.len());
-    for (index, resolved) in input.resolved.iter().enumerate() {
+    for (index, resolved) in input.references.triggers.iter().enumerate() {
         match neap_triggers::build(&trigger_config(input, index, resolved)) {
             Ok(trigger) => {
                 faults.extend(own_rules(input, index, &trigger));

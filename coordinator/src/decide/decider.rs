@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::due::DueTimes;
+use super::references::References;
 use super::replicated::DecisionTable;
 use super::target::Target;
 use super::time::{DecisionClock, Opened};
@@ -20,7 +21,7 @@ use super::wanted::WantedIndex;
 use crate::clock::{Boottime, Clock};
 use crate::keys::{LeaderId, TargetKey};
 use crate::metrics::Metrics;
-use crate::poll::{AuthContext, AuthError, PollOutcome, Poller, Resolved};
+use crate::poll::{AuthContext, AuthError, PollOutcome, Poller};
 use crate::publish::{Desk, Explain};
 use crate::scaler::{Scale, ScaleError, Scaler, Written};
 use crate::signals::{SignalStore, WantedWatch};
@@ -98,7 +99,7 @@ pub(super) enum Done {
     Resolved {
         key: TargetKey,
         run: u64,
-        result: Result<Vec<Resolved>, AuthError>,
+        result: Result<References, AuthError>,
     },
     Written(Box<WriteDone>),
     Rival {

@@ -8,9 +8,10 @@ use kube::ResourceExt;
 use super::compile::{CompileInput, Invalid, compile};
 use super::decider::{Decider, Done};
 use super::pods;
+use super::references::References;
 use super::target::{SpecState, Target};
 use crate::keys::TargetKey;
-use crate::poll::{AuthError, PollOutcome, PollSpec, Resolved, refers_to_anything, resolve};
+use crate::poll::{AuthError, PollOutcome, PollSpec};
 use crate::signals::SignalSet;
 use crate::world::{ChangeSet, Selector, TargetState};
 
@@ -171,54 +172,27 @@ impl Decider {
         if let Some(fault) = target.unreadable.clone() {
             return self.set_invalid(key, Invalid::one(fault));
         }
-        let triggers = &target.object.spec.triggers;
-        if !triggers.iter().any(refers_to_anything) {
-            let resolved = vec![Resolved::default(); triggers.len()];
-            return self.finish_compile(key, resolved);
-        }
-        let (run, object) = (target.run, target.object.clone());
         let template = target
             .facts
             .as_ref()
             .and_then(|facts| facts.template.clone());
+        if let Some(none) = References::none(&target.object, template.as_deref()) {
+            return self.finish_compile(key, &none);
+        }
+        let (run, object) = (target.run, target.object.clone());
         let (auth, done, key) = (self.parts.auth.clone(), self.done.clone(), key.clone());
         self.tasks.spawn(async move {
-            let container = object.spec.scale_target_ref.env_source_container_name();
-            let mut all = Vec::with_capacity(object.spec.triggers.len());
-            let mut result = Ok(());
-            for trigger in &object.spec.triggers {
-                match resolve(
-                    &auth,
-                    &key.namespace,
-                    trigger,
-                    template.as_deref(),
-                    container,
-                )
-                .await
-                {
-                    Ok(resolved) => all.push(resolved),
-                    Err(error) => {
-                        result = Err(error);
-                        break;
-                    }
-                }
-            }
-            let _ = done
-                .send(Done::Resolved {
-                    key,
-                    run,
-                    result: result.map(|()| all),
-                })
-                .await;
+            let result = References::read(&auth, &key.namespace, &object, template.as_deref()).await;
+            let _ = done.send(Done::Resolved { key, run, result }).await;
         });
     }
 
-    fn on_resolved(&mut self, key: &TargetKey, run: u64, result: Result<Vec<Resolved>, AuthError>) {
+    fn on_resolved(&mut self, key: &TargetKey, run: u64, result: Result<References, AuthError>) {
         if self.targets.get(key).is_none_or(|target| target.run != run) {
             return;
         }
         match result {
-            Ok(resolved) => self.finish_compile(key, resolved),
+            Ok(references) => self.finish_compile(key, &references),
             Err(error) => {
                 tracing::warn!(target = %key, %error, "what the triggers refer to cannot be read");
                 let Some(target) = self.targets.get_mut(key) else {
@@ -256,7 +230,7 @@ impl Decider {
         });
     }
 
-    fn finish_compile(&mut self, key: &TargetKey, resolved: Vec<Resolved>) {
+    fn finish_compile(&mut self, key: &TargetKey, references: &References) {
         let time = self.time();
         let clock = self.parts.clock.clone();
         let Some(target) = self.targets.get_mut(key) else {
@@ -269,7 +243,7 @@ impl Decider {
             object: &target.object,
             target: target.facts.as_deref(),
             pods: &pods,
-            resolved: &resolved,
+            references,
             context: &self.triggers,
             created_at: created.map_or(now, |created| {
                 time.of_wall(created.0, clock.as_ref()).min(now)
@@ -318,7 +292,7 @@ impl Decider {
                     source: source.clone(),
                     interval: compiled.polling_interval,
                     definition: target.object.spec.triggers[at].clone(),
-                    resolved: resolved[at].clone(),
+                    resolved: references.triggers[at].clone(),
                     template: target
                         .facts
                         .as_ref()
@@ -342,7 +316,6 @@ impl Decider {
         }
         target.polled = polled;
         target.workloads = workloads;
-        target.resolved = resolved;
         target.spec = SpecState::Ready(compiled);
         self.parts.world.set_pod_selectors(key, &selectors);
         self.parts.poller.set(key, specs);

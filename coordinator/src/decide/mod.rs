@@ -21,6 +21,7 @@ mod gather;
 mod node_local;
 mod outcome;
 mod pods;
+mod references;
 mod replicated;
 mod target;
 mod tick;

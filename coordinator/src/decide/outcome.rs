@@ -154,11 +154,9 @@ impl Decider {
         if !deleting && hpa.is_none() {
             return false;
         }
-        if let Some(until) = target.clearing {
-            if until > now {
-                self.due.no_later_than(key, until);
-                return deleting;
-            }
+        if let Some(until) = target.clearing.filter(|until| *until > now) {
+            self.due.no_later_than(key, until);
+            return deleting;
         }
         let (desk, scaler, done) = (
             self.parts.desk.clone(),

@@ -16,7 +16,6 @@ use super::replicated::TargetRecord;
 use super::writes::{Contest, WritePace};
 use crate::clock::Boottime;
 use crate::keys::{TargetKey, TargetRef};
-use crate::poll::Resolved;
 use crate::signals::{SignalSet, WantedSignal};
 use crate::world::{Owner, PodShape, ScaledObjectEntry, Selector, TargetFacts, is_older_version};
 
@@ -50,7 +49,6 @@ pub(super) struct Target {
     pub(super) spec: SpecState,
     /// Counts the compilations asked for: a result of an earlier one is dropped.
     pub(super) run: u64,
-    pub(super) resolved: Vec<Resolved>,
     pub(super) facts: Option<Arc<TargetFacts>>,
     /// Why the target cannot be scaled.
     pub(super) problem: Option<String>,
@@ -83,7 +81,6 @@ impl Target {
             unreadable: entry.unreadable,
             spec: SpecState::Pending,
             run: 0,
-            resolved: Vec::new(),
             facts: None,
             problem: None,
             scale: None,

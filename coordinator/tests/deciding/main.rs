@@ -1,6 +1,8 @@
 //! The whole coordinator in this process, without a cluster: real engine, real log on a temporary
 //! disk, a clock that the tests move, and fakes where the ports are.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a failed expectation is a failed test
+
 mod backlog;
 mod bad_input;
 mod bench;
