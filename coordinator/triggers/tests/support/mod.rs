@@ -15,6 +15,7 @@ pub(crate) mod fake_http;
 pub(crate) mod mariadb;
 pub(crate) mod postgres;
 pub(crate) mod redis;
+pub(crate) mod tls;
 
 /// A trigger of `trigger_type` from metadata and authentication parameters.
 pub(crate) fn trigger(
