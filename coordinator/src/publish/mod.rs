@@ -5,6 +5,7 @@
 mod desk;
 mod explain;
 mod http;
+pub mod kube;
 mod merge;
 mod port;
 mod series;
