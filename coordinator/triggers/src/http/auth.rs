@@ -166,8 +166,9 @@ impl HttpAuth {
 
 /// `name` as the name of a header.
 pub(crate) fn header_name(field: &str, name: &str) -> Result<HeaderName, FieldError> {
-    HeaderName::try_from(name)
-        .map_err(|_| FieldError::invalid(field, name, "it must be the name of an HTTP header"))
+    HeaderName::try_from(name).map_err(|_| {
+        FieldError::invalid(field, "<redacted>", "it must be the name of an HTTP header")
+    })
 }
 
 /// `value` as the value of a header that logs must not show.

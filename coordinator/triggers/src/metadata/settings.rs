@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use crate::error::FieldError;
+
 /// The value of one field. An absent field holds the empty value of its kind, as in Go.
 #[derive(Clone, PartialEq)]
 pub enum Value {
@@ -58,6 +60,20 @@ impl Settings {
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.0.get(name).map(|entry| &entry.value)
+    }
+
+    /// Whether `name` may not be shown.
+    #[must_use]
+    pub fn is_secret(&self, name: &str) -> bool {
+        self.0.get(name).is_some_and(|entry| entry.secret)
+    }
+
+    /// A fault with its value taken out, where the field may not be shown.
+    pub(crate) fn redacted(&self, mut fault: FieldError) -> FieldError {
+        if self.is_secret(&fault.field) {
+            fault.value = fault.value.map(|_| "<redacted>".to_owned());
+        }
+        fault
     }
 
     /// Text, empty where absent.

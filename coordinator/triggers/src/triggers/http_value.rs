@@ -256,4 +256,23 @@ mod tests {
             );
         }
     }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig { failure_persistence: None, cases: 4_000, ..Default::default() })]
+
+        #[test]
+        fn whatever_comes_gives_a_number_or_a_reason(
+            body in "\\PC{0,40}|[\\[\\]{}\",:0-9a-c. \\n-]{0,60}",
+            location in "\\PC{0,12}|[a-c0-9.#*?|@(){}\\[\\]\"=<>!%~:,\\\\-]{0,24}",
+        ) {
+            let fixed = r#"{"a":[{"b":1,"c":"x"},{"b":[1,2,{"a":3}],"c":null}],"b":"2k"}"#;
+            for format in [Format::Json, Format::Yaml, Format::Prometheus] {
+                for text in [body.as_str(), fixed] {
+                    if let Err(reason) = value_at(format, text.as_bytes(), &location) {
+                        proptest::prop_assert!(!reason.is_empty());
+                    }
+                }
+            }
+        }
+    }
 }

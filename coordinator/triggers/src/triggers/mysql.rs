@@ -45,10 +45,15 @@ pub(crate) fn build(config: &TriggerConfig) -> Checked {
     if !connection.is_empty() {
         // All that follows the last slash, parameters included: KEDA's rule, and so the metric's name.
         let database = connection.rsplit('/').next().unwrap_or_default().to_owned();
-        settings.set("dbName", Value::Text(database), false);
+        settings.set("dbName", Value::Text(database), true);
     }
     let base = format!("mysql-{}", settings.text("dbName"));
-    settings.replace("metricName", Value::Text(metric_name(config.index, &base)));
+    let secret = settings.is_secret("dbName");
+    settings.set(
+        "metricName",
+        Value::Text(metric_name(config.index, &base)),
+        secret,
+    );
     let target = settings.float("queryValue");
     Ok(query(&settings, config).built(config, kind, &base, target, settings))
 }
@@ -61,6 +66,7 @@ fn query(settings: &Settings, config: &TriggerConfig) -> SqlQuery<Server, MySqlC
             let [host, port, user, password, database] =
                 ["host", "port", "username", "password", "dbName"].map(|name| settings.text(name));
             MysqlDsn::from_parts(host, port, user, password, database)
+                .map_err(|fault| settings.redacted(fault))
         }
         text => MysqlDsn::parse(text),
     };

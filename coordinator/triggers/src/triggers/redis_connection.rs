@@ -58,7 +58,10 @@ pub(super) fn read_connection(settings: &mut Settings, errors: &mut Vec<FieldErr
             "it must be a list of host:port separated by commas, or host and port must be given";
         errors.push(FieldError::missing("address", allowed));
     }
-    settings.replace("address", Value::List(addresses));
+    let secret = ["address", "host", "port"]
+        .iter()
+        .any(|name| settings.is_secret(name));
+    settings.set("address", Value::List(addresses), secret);
     let enable = match (settings.text("enableTLS"), settings.text("tls")) {
         ("", "") => false,
         ("", "enable") => true,
@@ -133,7 +136,8 @@ fn redis_settings(
         cert: settings.text("Cert").to_owned(),
         key: settings.text("key").to_owned(),
     });
-    let redis = RedisSettings::new(deployment, settings.list("address"))?
+    let redis = RedisSettings::new(deployment, settings.list("address"))
+        .map_err(|fault| settings.redacted(fault))?
         .with_database(settings.integer("databaseIndex"))
         .with_login(settings.text("username"), settings.text("password"))
         .with_tls(tls);

@@ -125,11 +125,8 @@ pub(super) fn check(settings: &mut Settings, errors: &mut Vec<FieldError>) {
 fn protocol(settings: &mut Settings, errors: &mut Vec<FieldError>) {
     let protocol = settings.text("protocol");
     if !matches!(protocol, "amqp" | "http" | "auto") {
-        errors.push(FieldError::invalid(
-            "protocol",
-            protocol,
-            "it must be auto, amqp or http",
-        ));
+        let fault = FieldError::invalid("protocol", protocol, "it must be auto, amqp or http");
+        errors.push(settings.redacted(fault));
         return;
     }
     if protocol != "auto" || errors.iter().any(|error| error.field == "host") {
