@@ -134,6 +134,8 @@ pub struct Decider {
     pub(super) unsaved: BTreeSet<TargetKey>,
     /// Records of targets that are gone.
     pub(super) removed: BTreeSet<TargetKey>,
+    /// When records without an object may be dropped.
+    sweep_from: Option<Boottime>,
     pub(super) next_flush: Boottime,
     pub(super) last_entry: Boottime,
     pub(super) leading: Option<Leading>,
@@ -147,6 +149,8 @@ pub struct Decider {
     pub(super) stop: CancellationToken,
 }
 
+/// A new leader keeps records without an object so long.
+const SWEEP_AFTER: Duration = Duration::from_secs(60);
 /// Reports of own tasks that wait at most; a full channel makes the tasks wait.
 const DONE_CAPACITY: usize = 1_024;
 
@@ -162,6 +166,7 @@ impl Decider {
             due: DueTimes::default(),
             unsaved: BTreeSet::new(),
             removed: BTreeSet::new(),
+            sweep_from: None,
             next_flush: now,
             last_entry: now,
             leading: None,
@@ -206,7 +211,11 @@ impl Decider {
                 () = self.parts.store.dirty().wait() => self.on_signals(),
                 () = self.parts.clock.sleep_until(wake) => {}
             }
+            let listed = self.parts.world.is_synced();
             self.drain(&mut changes, &mut leadership);
+            if listed {
+                self.sweep_records();
+            }
             self.wanted.publish();
             if self.leading.is_some() {
                 self.tick().await;
@@ -306,13 +315,8 @@ impl Decider {
         self.last_entry = now;
         self.next_flush = now;
         self.unsaved.clear();
-        self.removed = self
-            .parts
-            .table
-            .keys()
-            .into_iter()
-            .filter(|key| !self.targets.contains_key(key))
-            .collect();
+        self.removed.clear();
+        self.sweep_from = Some(now + SWEEP_AFTER);
         self.due.clear();
         let keys: Vec<TargetKey> = self.targets.keys().cloned().collect();
         for key in keys {
@@ -331,9 +335,24 @@ impl Decider {
         }
         self.due.clear();
         self.unsaved.clear();
+        self.removed.clear();
+        self.sweep_from = None;
         self.parts.poller.lead(false);
         self.parts.desk.lead(false);
         self.parts.metrics.leader.set(0);
+    }
+
+    /// Drops the records of objects that went while nobody led. Once per leadership, when all objects
+    /// have been listed and taken in for a while: a record dropped too soon is a history lost.
+    fn sweep_records(&mut self) {
+        let now = self.parts.clock.boottime();
+        if self.sweep_from.is_none_or(|from| now < from) {
+            return;
+        }
+        self.sweep_from = None;
+        let keys = self.parts.table.keys().into_iter();
+        self.removed
+            .extend(keys.filter(|key| !self.targets.contains_key(key)));
     }
 
     /// Takes a target's state from the log, as a new leader finds it.

@@ -182,7 +182,8 @@ impl Decider {
         let (run, object) = (target.run, target.object.clone());
         let (auth, done, key) = (self.parts.auth.clone(), self.done.clone(), key.clone());
         self.tasks.spawn(async move {
-            let result = References::read(&auth, &key.namespace, &object, template.as_deref()).await;
+            let result =
+                References::read(&auth, &key.namespace, &object, template.as_deref()).await;
             let _ = done.send(Done::Resolved { key, run, result }).await;
         });
     }

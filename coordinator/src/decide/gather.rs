@@ -155,7 +155,7 @@ impl Samples {
 
 /// While a queue fills, at least so often.
 const QUEUE_STEP: Duration = Duration::from_millis(100);
-/// While a window empties, or a counter's window slides, so often.
+/// While a window empties, a counter's window slides, or a pod has no sample, so often.
 const SETTLE_STEP: Duration = Duration::from_secs(1);
 /// A resource window that moves less than this per second, in thousandths of a core, is level.
 const LEAST_DRIFT: f64 = 0.1;
@@ -192,7 +192,13 @@ pub(super) fn gather(
                     }
                     _ => (taken.drift.abs() > LEAST_DRIFT).then_some(SETTLE_STEP),
                 };
-                gathered.again = gathered.again.into_iter().chain(again).min();
+                // A window that is not covered yet will be, and an idle queue sends nothing to say so.
+                let absent = taken
+                    .per_pod
+                    .iter()
+                    .any(Option::is_none)
+                    .then_some(SETTLE_STEP);
+                gathered.again = [gathered.again, again, absent].into_iter().flatten().min();
                 pods_reading(taken, now)
             }
             Source::Polled(_) => {

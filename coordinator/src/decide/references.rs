@@ -54,12 +54,21 @@ impl References {
 
 /// A container without a request is scaled on that resource: a LimitRange may give it one.
 fn needs_defaults(object: &ScaledObject, template: Option<&PodTemplate>) -> bool {
-    let Some(template) = template else { return false };
+    let Some(template) = template else {
+        return false;
+    };
     object.spec.triggers.iter().any(|trigger| {
-        template.containers.iter().any(|container| match trigger.type_.as_str() {
-            "cpu" => container.requests.cpu.or(container.limits.cpu).is_none(),
-            "memory" => container.requests.memory.or(container.limits.memory).is_none(),
-            _ => false,
-        })
+        template
+            .containers
+            .iter()
+            .any(|container| match trigger.type_.as_str() {
+                "cpu" => container.requests.cpu.or(container.limits.cpu).is_none(),
+                "memory" => container
+                    .requests
+                    .memory
+                    .or(container.limits.memory)
+                    .is_none(),
+                _ => false,
+            })
     })
 }

@@ -22,15 +22,7 @@ async fn a_backlog_becomes_replicas_and_the_agents_are_asked_for_it() {
     let bench = Bench::start().await;
     bench.deployment("web", 1);
     bench.scaled_object("web", spec());
-    let mut wanted = bench.wanted.clone();
-    let asked = tokio::time::timeout(
-        Duration::from_secs(60),
-        wanted.wait_for(|all| !all.by_node.is_empty()),
-    )
-    .await
-    .expect("the agents are asked")
-    .unwrap()
-    .clone();
+    let asked = bench.asked().await;
     let list: Vec<_> = asked
         .by_node
         .values()
@@ -94,6 +86,8 @@ async fn cpu_is_averaged_over_its_window_and_follows_the_hpas_formula() {
             "triggers": [{"type": "cpu", "metricType": "Utilization", "metadata": {"value": "50"}}],
         }),
     );
+    // History is kept from when the decider asks for it.
+    bench.asked().await;
     let mut agent = bench.agent();
     let cpu = agent.cpu("web-0");
     // 0.15 of a core against a request of 0.1: 150 percent, three times the target.

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use neap_coordinator::world::{PodTemplate, TargetFacts, TargetProblem, TemplateContainer};
 use serde_json::{Value, json};
 
-use crate::bench::Bench;
+use crate::bench::{Bench, facts, target_id};
 
 fn workload() -> Value {
     json!({"type": "kubernetes-workload", "metadata": {"podSelector": "app=producer", "value": "1"}})
@@ -95,13 +96,17 @@ async fn each_fault_is_named_and_nobody_else_is_touched() {
         .map(|write| write.target)
         .collect();
     assert_eq!(written, ["good"]);
-    let told: Vec<String> = bench
-        .publisher
-        .events("ScaledObjectCheckFailed")
-        .into_iter()
-        .map(|note| note.regarding.name.to_string())
+    let count = faults().len();
+    let told = bench
+        .passing(bench.publisher.told("ScaledObjectCheckFailed", count))
+        .await;
+    let mut names: Vec<_> = told
+        .iter()
+        .map(|note| note.regarding.name.as_ref())
         .collect();
-    assert_eq!(told.len(), faults().len(), "each is told once: {told:?}");
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), count, "each is told once: {told:?}");
 
     // Mended, the first of them is scaled.
     bench.scaled_object(
@@ -149,5 +154,65 @@ async fn a_good_object_that_turns_bad_holds_its_replicas() {
         1,
         "nothing is scaled while the spec is wrong"
     );
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_that_cannot_be_scaled_on_is_named() {
+    let bench = Bench::start().await;
+    let cpu = json!({"minReplicaCount": 1, "triggers": [
+        {"type": "cpu", "metricType": "Utilization", "metadata": {"value": "50"}}]});
+    bench.scaled_object("unasked", cpu);
+    let template = PodTemplate {
+        containers: vec![TemplateContainer {
+            name: "app".into(),
+            ..TemplateContainer::default()
+        }],
+        ..PodTemplate::default()
+    };
+    let facts = TargetFacts {
+        template: Some(template.into()),
+        ..facts("unasked", 1, 1)
+    };
+    bench.world.apply_target_facts(&target_id("unasked"), facts);
+    let (_, message) = bench
+        .passing(bench.publisher.condition("unasked", "Ready", "False"))
+        .await;
+    assert!(
+        message.contains("container app doesn't have the cpu request defined"),
+        "{message}"
+    );
+
+    bench.scaled_object(
+        "lost",
+        json!({"minReplicaCount": 1, "triggers": [workload()]}),
+    );
+    let problem = TargetProblem::NotFound {
+        kind: "Deployment".into(),
+        name: "lost".into(),
+        namespace: "ns".into(),
+    };
+    bench
+        .world
+        .apply_target_problem(&target_id("lost"), problem);
+    let (reason, message) = bench
+        .passing(bench.publisher.condition("lost", "Ready", "False"))
+        .await;
+    assert_eq!(reason, "ScaledObjectCheckFailed");
+    assert!(
+        message.contains("there is no Deployment \"lost\""),
+        "{message}"
+    );
+
+    // It appears, and is scaled.
+    bench.deployment("lost", 1);
+    bench.see("lost");
+    bench.pod("producer", 0);
+    bench.pod("producer", 1);
+    let write = bench.passing(bench.scaler.write(0)).await;
+    assert_eq!((write.target.as_str(), write.replicas), ("lost", 2));
+    bench
+        .passing(bench.publisher.condition("lost", "Ready", "True"))
+        .await;
     bench.stop().await;
 }

@@ -10,7 +10,7 @@ use neap_coordinator::keys::{TargetKey, TargetRef};
 use neap_coordinator::poll::PollLimits;
 use neap_coordinator::signals::{
     BootId, ContainerId, NodeName, NodeTime, PodUid, SeriesKey, Signal, SignalLimits, SignalStore,
-    StreamWriter,
+    StreamWriter, WantedSignals,
 };
 use neap_coordinator::world::{
     Container, ContainerRole, Labels, PodFacts, PodPhase, PodShape, Readiness, Requests,
@@ -189,6 +189,17 @@ impl Bench {
                 () = tokio::time::sleep(Duration::from_millis(5)) => self.clock.advance(Duration::from_millis(10)),
             }
         }
+    }
+
+    /// Waits until the agents are asked for something.
+    pub(crate) async fn asked(&self) -> Arc<WantedSignals> {
+        let mut wanted = self.wanted.clone();
+        let asked = wanted.wait_for(|all| !all.by_node.is_empty());
+        tokio::time::timeout(Duration::from_secs(60), asked)
+            .await
+            .expect("the agents are asked")
+            .unwrap()
+            .clone()
     }
 
     /// Has `name` evaluated once more, after everything that happened before.

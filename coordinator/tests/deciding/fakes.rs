@@ -288,6 +288,16 @@ impl FakePublisher {
         .await
     }
 
+    /// Waits for so many events with this reason.
+    pub(crate) async fn told(&self, reason: &str, count: usize) -> Vec<EventNote> {
+        wait(
+            &format!("{count} events {reason}"),
+            self.changed.subscribe(),
+            || Some(self.events(reason)).filter(|events| events.len() >= count),
+        )
+        .await
+    }
+
     /// Waits for an event with this reason.
     pub(crate) async fn event(&self, reason: &str) -> EventNote {
         wait(&format!("event {reason}"), self.changed.subscribe(), || {

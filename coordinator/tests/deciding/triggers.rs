@@ -119,9 +119,9 @@ async fn a_failing_trigger_blocks_scaling_down_and_not_up() {
         json!({"minReplicaCount": 1, "advanced": free_behavior(), "triggers": [workload("app=producer"), failing]}),
     );
     let (reason, _) = bench
-        .passing(bench.publisher.condition("web", "Ready", "Unknown"))
+        .passing(bench.publisher.condition("web", "Ready", "False"))
         .await;
-    assert_eq!(reason, "PartialTriggerError");
+    assert_eq!(reason, "TriggerError", "as long as nothing else is active");
     for n in 0..3 {
         bench
             .world
@@ -137,6 +137,10 @@ async fn a_failing_trigger_blocks_scaling_down_and_not_up() {
         Some(3),
         "{writes:?}"
     );
+    let (reason, _) = bench
+        .passing(bench.publisher.condition("web", "Ready", "Unknown"))
+        .await;
+    assert_eq!(reason, "PartialTriggerError");
 
     for n in 0..3 {
         bench.world.remove_pod("ns", &format!("producer-{n}"));
