@@ -264,7 +264,8 @@ mod tests {
             ("a.b", "member access"),
             ("now()", "the function 'now'"),
             ("trim(a)", "the function 'trim'"),
-            ("reduce([a], #acc + #)", "the function 'reduce'"),
+            ("reduce([a], # + 1)", "the function 'reduce'"),
+            ("sum([a], #acc)", "'#acc'"),
             ("$env", "'$env'"),
         ];
         for (source, what) in cases {

@@ -56,7 +56,11 @@ pub(crate) fn decide(
     }
     reversal::note(draft, raw);
     let desired = reversal::hold(draft, current, desired);
-    let desired = if is_marginal && !is_look { reversal::wait_for_look(draft, current, desired) } else { desired };
+    let desired = if is_marginal && !is_look {
+        reversal::wait_for_look(draft, current, desired)
+    } else {
+        desired
+    };
     note_zero(draft, current, desired);
     Verdict {
         desired,
@@ -91,7 +95,11 @@ pub(crate) fn proposal(
         return None;
     }
     match combine(draft, sources, replicas) {
-        Combined::Usable { replicas, title, is_marginal } => {
+        Combined::Usable {
+            replicas,
+            title,
+            is_marginal,
+        } => {
             draft.condition(
                 ConditionType::ScalingActive,
                 ConditionStatus::True,

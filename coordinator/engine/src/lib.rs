@@ -19,6 +19,7 @@ mod history;
 mod hpa;
 pub mod hpa_spec;
 pub mod hpa_validation;
+pub mod jobs;
 mod messages;
 mod metrics;
 mod normalize;
@@ -31,7 +32,9 @@ mod scaling_modifiers;
 mod spec;
 mod stabilization;
 mod state;
+mod validation;
 mod why;
+mod why_text;
 
 pub mod replica_calculator;
 
@@ -54,6 +57,7 @@ pub use spec::{
     TriggerSpec, ValueTarget, ZeroHandling,
 };
 pub use state::{DecisionState, LastChange, Rate, STATE_VERSION, ScaleEvent, TriggerHealth};
+pub use validation::{SpecError, validate_spec};
 pub use why::{
     Bound, Direction, Measured, NextCause, NextChange, PodCounts, Proposal, Step, TriggerOutcome,
     TriggerWhy, Why,

@@ -191,7 +191,11 @@ fn conclude(draft: &mut Draft<'_>, tally: Tally, current: i32) -> Combined {
         Some(trigger) => messages::title(trigger),
         None => messages::composite_title(),
     };
-    Combined::Usable { replicas, title, is_marginal }
+    Combined::Usable {
+        replicas,
+        title,
+        is_marginal,
+    }
 }
 
 /// Whether the ratio of a trigger lies so close to the tolerance that noise could have carried it

@@ -1,6 +1,5 @@
 //! Not turning around more often than the HPA, although deciding more often.
 
-
 use neap_units::Timestamp;
 
 use crate::draft::{Draft, direction_of};
@@ -14,7 +13,11 @@ const MEMORY: u32 = 4;
 pub(crate) fn note(draft: &mut Draft<'_>, raw: i32) {
     let (hold, now) = (draft.spec.settings.reversal_hold, draft.now);
     let proposals = &mut draft.state.proposals;
-    if hold.is_zero() || proposals.latest().is_some_and(|latest| latest.replicas == raw) {
+    if hold.is_zero()
+        || proposals
+            .latest()
+            .is_some_and(|latest| latest.replicas == raw)
+    {
         return;
     }
     proposals.forget_before(now - hold * MEMORY);
@@ -59,7 +62,9 @@ pub(crate) fn hold(draft: &mut Draft<'_>, current: i32, desired: i32) -> i32 {
             .map(|entry| (entry.replicas.max(current), entry.at + hold))
             .min_by_key(|(replicas, until)| (*replicas, std::cmp::Reverse(*until))),
     };
-    let Some((agreed, until)) = agreed else { return desired };
+    let Some((agreed, until)) = agreed else {
+        return desired;
+    };
     held(draft, direction, desired, until);
     agreed
 }
@@ -76,7 +81,9 @@ pub(crate) fn look(draft: &mut Draft<'_>) -> bool {
 
 /// Leaves a change that noise could have made to the next look.
 pub(crate) fn wait_for_look(draft: &mut Draft<'_>, current: i32, desired: i32) -> i32 {
-    let Some(direction) = direction_of(current, desired) else { return desired };
+    let Some(direction) = direction_of(current, desired) else {
+        return desired;
+    };
     let last = draft.state.last_look.unwrap_or(draft.now);
     let until = last + draft.spec.settings.sync_period;
     held(draft, direction, desired, until);
@@ -84,6 +91,10 @@ pub(crate) fn wait_for_look(draft: &mut Draft<'_>, current: i32, desired: i32) -
 }
 
 fn held(draft: &mut Draft<'_>, direction: Direction, from: i32, until: Timestamp) {
-    draft.steps.push(Step::ReversalHeld { direction, from, until });
+    draft.steps.push(Step::ReversalHeld {
+        direction,
+        from,
+        until,
+    });
     draft.due(until, NextCause::ReversalHold);
 }

@@ -10,7 +10,7 @@ use crate::formula::Formula;
 pub const MAX_TRIGGERS: usize = 256;
 
 /// How one workload is to be scaled: a ScaledObject (or a plain HPA) with everything resolved that
-/// the engine needs. Checked with `validate_spec` before use.
+/// the engine needs. Checked with [`crate::validate_spec`] before use.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ScalingSpec {
     /// The object's namespace, for messages.

@@ -121,7 +121,9 @@ pub(crate) fn without_behavior(
     let since = look - window;
     let inside = history.entries().iter().filter(|entry| entry.at >= since);
     let highest = inside.filter(|entry| entry.replicas > raw);
-    let by = highest.copied().max_by_key(|entry| (entry.replicas, entry.at));
+    let by = highest
+        .copied()
+        .max_by_key(|entry| (entry.replicas, entry.at));
     history.record(raw, now, pace, |entry| entry.at < since);
     let held = by.map(|by| Held {
         direction: Direction::Down,
@@ -129,7 +131,10 @@ pub(crate) fn without_behavior(
         window,
         until: (by.at + window + Duration::from_millis(1)).max(look + pace),
     });
-    Stabilized { replicas: by.map_or(raw, |by| by.replicas), held }
+    Stabilized {
+        replicas: by.map_or(raw, |by| by.replicas),
+        held,
+    }
 }
 
 #[cfg(test)]
@@ -184,7 +189,14 @@ mod tests {
                 held: None
             }
         );
-        let out = without_behavior(&mut history(&[(9, 0)]), 2, MINUTE, Duration::ZERO, at(60), at(60));
+        let out = without_behavior(
+            &mut history(&[(9, 0)]),
+            2,
+            MINUTE,
+            Duration::ZERO,
+            at(60),
+            at(60),
+        );
         assert_eq!(out.replicas, 9);
         assert_eq!(out.held.unwrap().until, Timestamp::from_millis(60_001));
     }

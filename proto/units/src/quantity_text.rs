@@ -18,8 +18,6 @@ struct Parts<'a> {
     whole: &'a str,
     /// Digits after the point.
     part: &'a str,
-    /// Whether any digit stood in the number.
-    has_digits: bool,
     suffix: &'a str,
 }
 
@@ -30,7 +28,6 @@ fn split(text: &str) -> Option<Parts<'_>> {
         _ => (false, text),
     };
     let stripped = rest.trim_start_matches('0');
-    let had_zero = stripped.len() < rest.len();
     let (digits, rest) = take_digits(stripped);
     let (part, suffix) = match rest.strip_prefix('.') {
         Some(rest) => take_digits(rest),
@@ -41,13 +38,11 @@ fn split(text: &str) -> Option<Parts<'_>> {
     if !exponent.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
-    let has_digits = had_zero || !digits.is_empty() || !part.is_empty();
     let whole = if digits.is_empty() { "0" } else { digits };
     Some(Parts {
         negative,
         whole,
         part,
-        has_digits,
         suffix,
     })
 }
@@ -96,11 +91,9 @@ fn suffix(text: &str) -> Option<Suffix> {
 }
 
 pub(crate) fn parse(text: &str) -> Result<Quantity, QuantityError> {
+    // A text without digits, such as "m", is 0 in Kubernetes, where it takes the quick path.
     let parts = split(text).ok_or_else(|| QuantityError::Format(text.to_owned()))?;
     let found = suffix(parts.suffix).ok_or_else(|| QuantityError::Suffix(text.to_owned()))?;
-    if !parts.has_digits {
-        return Err(QuantityError::Numeric(text.to_owned()));
-    }
     if text == "0" {
         return Ok(Quantity::from_parts(
             0,
@@ -109,16 +102,21 @@ pub(crate) fn parse(text: &str) -> Result<Quantity, QuantityError> {
             Some(text.into()),
         ));
     }
-    fast(text, &parts, &found)
-        .or_else(|| slow(&parts, &found))
-        .ok_or_else(|| QuantityError::TooLarge(text.to_owned()))
+    if let Some(quantity) = fast(text, &parts, &found) {
+        return Ok(quantity);
+    }
+    if !text.bytes().any(|b| b.is_ascii_digit()) {
+        return Err(QuantityError::Numeric(text.to_owned()));
+    }
+    slow(&parts, &found).ok_or_else(|| QuantityError::TooLarge(text.to_owned()))
 }
 
 /// Numbers that surely fit: kept exactly as written, with the text where it is canonical.
 fn fast(text: &str, parts: &Parts<'_>, suffix: &Suffix) -> Option<Quantity> {
     let whole_digits = i32::try_from(parts.whole.len()).ok()?;
     let part_digits = i32::try_from(parts.part.len()).ok()?;
-    let digits: i64 = [parts.whole, parts.part].concat().parse().ok()?;
+    let written = [parts.whole, parts.part].concat();
+    let digits: i64 = written.parse().ok()?;
     let sign = if parts.negative { -1 } else { 1 };
     match *suffix {
         Suffix::Decimal(exponent, format) => {
@@ -126,15 +124,7 @@ fn fast(text: &str, parts: &Parts<'_>, suffix: &Suffix) -> Option<Quantity> {
             if whole_digits + part_digits > FAST_DIGITS || scale < NANO {
                 return None;
             }
-            let leads = if parts.whole == "0" {
-                parts.part.is_empty()
-            } else {
-                true
-            };
-            let canonical = scale % 3 == 0
-                && !(parts.whole.to_owned() + parts.part).ends_with("000")
-                && leads
-                && parts.whole != "0";
+            let canonical = scale % 3 == 0 && !written.ends_with("000") && parts.whole != "0";
             let kept = canonical.then(|| text.into());
             Some(Quantity::from_parts(
                 sign * i128::from(digits),
@@ -163,27 +153,30 @@ fn fast(text: &str, parts: &Parts<'_>, suffix: &Suffix) -> Option<Quantity> {
 
 /// Any number: rounded away from zero at nano, a binary one capped at 2^63-1.
 fn slow(parts: &Parts<'_>, suffix: &Suffix) -> Option<Quantity> {
-    // Digits beyond this many cannot change what is kept, other than by rounding it up.
-    const PART_DIGITS: usize = 28;
-    let (part, dropped) = parts.part.split_at(parts.part.len().min(PART_DIGITS));
-    let sticky = dropped.bytes().any(|b| b != b'0');
-    let digits: i128 = [parts.whole, part].concat().parse().ok()?;
-    let scale = -i32::try_from(part.len()).ok()?;
-
-    let (mut mantissa, mut exponent, mut format) = match *suffix {
-        Suffix::Decimal(exponent, format) => (digits, scale.checked_add(exponent)?, format),
-        Suffix::Binary(shift) => match digits.checked_mul(1_i128 << shift) {
-            Some(product) => (product, scale, Format::BinarySi),
-            // The product of a long fraction does not fit: take the fraction's first digits only.
-            None => {
-                let keep = digits / 10_i128.pow(12);
-                (
-                    keep.checked_add(1)?.checked_mul(1_i128 << shift)?,
-                    scale + 12,
-                    Format::BinarySi,
-                )
+    let factor = match *suffix {
+        Suffix::Decimal(..) => 1,
+        Suffix::Binary(shift) => 1_i128 << shift,
+    };
+    // As many digits of the fraction as fit; the others can only round the last one up.
+    let product = |kept: usize| {
+        let digits: i128 = [parts.whole, &parts.part[..kept]].concat().parse().ok()?;
+        Some((kept, digits.checked_mul(factor)?))
+    };
+    let fitting = (0..=parts.part.len()).rev().find_map(product);
+    let (mut mantissa, mut exponent, mut format, sticky) = match (suffix, fitting) {
+        (_, Some((kept, product))) => {
+            let scale = -i32::try_from(kept).ok()?;
+            let sticky = parts.part[kept..].bytes().any(|b| b != b'0');
+            match *suffix {
+                Suffix::Decimal(exponent, format) => {
+                    (product, scale.checked_add(exponent)?, format, sticky)
+                }
+                Suffix::Binary(_) => (product, scale, Format::BinarySi, sticky),
             }
-        },
+        }
+        // Past the cap the digits no longer matter.
+        (Suffix::Binary(_), None) => (i128::from(i64::MAX), 1, Format::BinarySi, false),
+        (Suffix::Decimal(..), None) => return None,
     };
     if sticky && mantissa != 0 {
         mantissa = mantissa.checked_add(1)?;
@@ -193,8 +186,12 @@ fn slow(parts: &Parts<'_>, suffix: &Suffix) -> Option<Quantity> {
     }
     if mantissa != 0 {
         // Kubernetes holds every number of this path in nano units, coarser ones too.
-        mantissa = round_up(mantissa, exponent, NANO)?;
-        exponent = NANO;
+        match round_up(mantissa, exponent, NANO) {
+            Some(nanos) => (mantissa, exponent) = (nanos, NANO),
+            // Beyond 10^29: whole powers of ten lose nothing, and binary ones are capped below.
+            None if exponent > NANO => {}
+            None => return None,
+        }
     }
     if format == Format::BinarySi {
         let cap = i128::from(i64::MAX);

@@ -1,32 +1,41 @@
 use std::time::Duration;
 
 use neap_engine::{
-    DecisionState, Direction, MetricSpec, Observation, Pod, PodReadings, Reading, Sample, ScalingSpec, Settings,
-    ValueReading, ValueTarget, evaluate,
+    DecisionState, Direction, MetricSpec, Observation, Pod, PodReadings, Reading, Sample,
+    ScalingSpec, Settings, ValueReading, ValueTarget, evaluate,
 };
 use neap_units::{MilliValue, Timestamp};
 
-use crate::sequences::{Sequence, Step, StepData};
+use crate::sequences::{Controller, Sequence, Step, StepData};
 use crate::vectors::at;
 
-/// What the load does between the HPA's instants.
+/// What the load does between the recorded instants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Load {
     /// It stays as at the last instant.
     Held,
-    /// It moves in a straight line to the next instant, with up to 10 % of noise.
-    Noisy,
+    /// It moves in a straight line to the next instant, with up to 10 % of noise, fixed by a seed.
+    Noisy(u64),
 }
 
-/// When the target is evaluated.
+/// When the target is evaluated besides the recorded instants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Run {
-    /// At the HPA's instants, as the HPA decides.
-    AtInstants,
-    /// Also each 15 s between them, as the HPA decides.
-    Every15Seconds(Load),
-    /// Also each second between them, with the engine's defaults.
+    /// Each 15 s between them, as the HPA decides.
+    Hpa(Load),
+    /// Each second between them, with the engine's defaults.
     EverySecond(Load),
+    /// At the engine's deadlines, with its defaults and the load held.
+    Deadlines,
+}
+
+impl Run {
+    fn noise(self) -> Option<u64> {
+        match self {
+            Self::Hpa(Load::Noisy(seed)) | Self::EverySecond(Load::Noisy(seed)) => Some(seed),
+            _ => None,
+        }
+    }
 }
 
 /// How a run came out.
@@ -43,39 +52,28 @@ struct Machine {
     spec: ScalingSpec,
     state: DecisionState,
     current: i32,
+    deadline: Option<Timestamp>,
     outcome: Outcome,
 }
 
 impl Machine {
     /// Evaluates with the load of a step spread over the run's own replicas: as many pods, each with
     /// its share.
-    fn evaluate(
-        &mut self,
-        data: &StepData,
-        recorded: i32,
-        readings: &[Reading<'_>],
-        now: Timestamp,
-        refused: bool,
-    ) {
+    fn evaluate(&mut self, data: &StepData, step: &Step, readings: &[Reading<'_>], now: Timestamp) {
         let all = data.pods();
         let wanted = usize::try_from(self.current).unwrap_or(0);
         let pods: Vec<&Pod> = all.iter().copied().cycle().take(wanted).collect();
         let share = |value: MilliValue| {
-            let whole = i128::from(value.get()) * i128::from(recorded);
+            let whole = i128::from(value.get()) * i128::from(step.spec_replicas);
             MilliValue::new(i64::try_from(whole / i128::from(self.current.max(1))).unwrap())
         };
-        let spread: Vec<Spread> = readings.iter().map(|reading| Spread::of(reading, wanted, share)).collect();
-        let readings: Vec<Reading<'_>> = readings
+        let spread: Vec<Spread> = readings
             .iter()
-            .zip(&spread)
-            .zip(&self.spec.triggers)
-            .map(|((reading, spread), trigger)| match *reading {
-                Reading::Pods(pods) => Reading::Pods(PodReadings { samples: &spread.samples, unknown: &[], ..pods }),
-                Reading::Values(values) if is_value(&trigger.metric) => {
-                    Reading::Values(ValueReading { values: &spread.values, ..values })
-                }
-                other => other,
-            })
+            .map(|reading| Spread::of(reading, wanted, share))
+            .collect();
+        let each = readings.iter().zip(&spread).zip(&self.spec.triggers);
+        let readings: Vec<Reading<'_>> = each
+            .map(|((reading, spread), trigger)| spread.reading(reading, &trigger.metric))
             .collect();
         let seen = Observation {
             spec_replicas: self.current,
@@ -86,11 +84,18 @@ impl Machine {
             readings: &readings,
         };
         let evaluation = evaluate(&self.spec, &self.state, &seen, now);
+        // A deadline that has passed would stop the clock.
+        assert!(
+            evaluation.deadline.is_none_or(|deadline| deadline > now),
+            "{}",
+            evaluation.why
+        );
+        self.deadline = evaluation.deadline;
         let Some(to) = evaluation.write else {
             self.state = evaluation.state;
             return;
         };
-        if refused {
+        if step.scale_update_fails {
             self.state = evaluation.refuse("refused").state;
             return;
         }
@@ -102,7 +107,6 @@ impl Machine {
         if self.outcome.last.is_some_and(|last| last != direction) {
             self.outcome.turns += 1;
         }
-        if std::env::var_os("TRACE2").is_some() { println!("  {now} {} -> {to}", self.current); }
         self.outcome.last = Some(direction);
         self.state = evaluation.state;
         self.current = to;
@@ -120,15 +124,42 @@ impl Spread {
         match reading {
             Reading::Pods(readings) => {
                 let each = readings.samples.iter().cycle().take(pods);
-                let spread = |sample: &Sample| Sample { value: share(sample.value), ..*sample };
+                let spread = |sample: &Sample| Sample {
+                    value: share(sample.value),
+                    ..*sample
+                };
                 let samples = each.map(|sample| sample.as_ref().map(spread)).collect();
-                Self { values: Vec::new(), samples }
+                Self {
+                    values: Vec::new(),
+                    samples,
+                }
             }
             Reading::Values(readings) => {
                 let values = readings.values.iter().map(|value| share(*value)).collect();
-                Self { values, samples: Vec::new() }
+                Self {
+                    values,
+                    samples: Vec::new(),
+                }
             }
-            Reading::Failed(_) => Self { values: Vec::new(), samples: Vec::new() },
+            Reading::Failed(_) => Self {
+                values: Vec::new(),
+                samples: Vec::new(),
+            },
+        }
+    }
+
+    fn reading<'a>(&'a self, of: &Reading<'a>, metric: &MetricSpec) -> Reading<'a> {
+        match *of {
+            Reading::Pods(pods) => Reading::Pods(PodReadings {
+                samples: &self.samples,
+                unknown: &[],
+                ..pods
+            }),
+            Reading::Values(values) if is_value(metric) => Reading::Values(ValueReading {
+                values: &self.values,
+                ..values
+            }),
+            other => other,
         }
     }
 }
@@ -137,17 +168,23 @@ impl Spread {
 fn is_value(metric: &MetricSpec) -> bool {
     matches!(
         metric,
-        MetricSpec::External { target: ValueTarget::Value(_), .. }
-            | MetricSpec::Object { target: ValueTarget::Value(_), .. }
+        MetricSpec::External {
+            target: ValueTarget::Value(_),
+            ..
+        } | MetricSpec::Object {
+            target: ValueTarget::Value(_),
+            ..
+        }
     )
 }
 
+/// Replays a sequence in closed loop. Changes that somebody else made are made as recorded.
 pub(crate) fn replay(sequence: &Sequence, run: Run) -> Outcome {
     let mut controller = sequence.controller.clone();
     let mut hpa = sequence.spec_defaulted.clone();
-    let compile = |controller: &crate::sequences::Controller, hpa: &_| {
+    let compile = |controller: &Controller, hpa: &_| {
         let mut spec = controller.compile(hpa);
-        if matches!(run, Run::EverySecond(_)) {
+        if !matches!(run, Run::Hpa(_)) {
             let defaults = Settings::default();
             spec.settings.reversal_hold = defaults.reversal_hold;
             spec.settings.sync_period = defaults.sync_period;
@@ -159,9 +196,9 @@ pub(crate) fn replay(sequence: &Sequence, run: Run) -> Outcome {
         spec: compile(&controller, &hpa),
         state: DecisionState::default(),
         current: sequence.steps.first().map_or(0, |step| step.spec_replicas),
+        deadline: None,
         outcome: Outcome::default(),
     };
-    let seed: u64 = std::env::var("SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(1);
     for (index, step) in sequence.steps.iter().enumerate() {
         if let Some(settings) = &step.set_controller {
             controller = settings.clone();
@@ -177,65 +214,71 @@ pub(crate) fn replay(sequence: &Sequence, run: Run) -> Outcome {
         let data = StepData::of(sequence, step);
         let now = at(step.t_ms);
         let readings = data.readings(&machine.spec, step, now);
-        let noisy = std::env::var_os("FAIR2").is_some() && matches!(run, Run::EverySecond(Load::Noisy) | Run::Every15Seconds(Load::Noisy));
-        let moved: Vec<Moved> = readings.iter().map(|r| Moved::of(r, r, 0.0, &mut Noise::at(seed, now))).collect();
-        let readings: Vec<Reading<'_>> = if noisy { readings.iter().zip(&moved).map(|(r,m)| m.reading(r)).collect() } else {readings};
-        machine.evaluate(&data, step.spec_replicas, &readings, now, step.scale_update_fails);
-        machine.outcome.at_instants.push(machine.current);
-        let (load, period) = match run {
-            Run::AtInstants => continue,
-            Run::Every15Seconds(load) => (load, 15),
-            Run::EverySecond(load) => (load, 1),
+        let noisy: Vec<Moved> = match run.noise() {
+            Some(seed) => {
+                let mut noise = Noise::at(seed, now);
+                let each = readings.iter();
+                each.map(|reading| Moved::of(reading, reading, 0.0, &mut noise))
+                    .collect()
+            }
+            None => Vec::new(),
         };
+        let readings = moved(&readings, &noisy);
+        machine.evaluate(&data, step, &readings, now);
+        machine.outcome.at_instants.push(machine.current);
         if let Some(next) = sequence.steps.get(index + 1) {
-            between(&mut machine, sequence, (step, &data), next, load, period, seed);
+            between(&mut machine, sequence, (step, &data), next, run);
         }
     }
     machine.outcome
 }
 
-/// Each second between two instants.
+/// What happens between two instants.
 fn between(
     machine: &mut Machine,
     sequence: &Sequence,
     (step, data): (&Step, &StepData),
     next: &Step,
-    load: Load,
-    period: u64,
-    seed: u64,
+    run: Run,
 ) {
-    let mut second = 0;
     let next_data = StepData::of(sequence, next);
-    let mut now = at(step.t_ms) + Duration::from_secs(1);
-    while now < at(next.t_ms) {
-        let readings = data.readings(&machine.spec, step, now);
-        let towards = next_data.readings(&machine.spec, next, now);
-        let share = (now.as_millis() - step.t_ms) as f64 / (next.t_ms - step.t_ms) as f64;
-        let mut noise = Noise::at(seed, now);
-        let moved: Vec<Moved> = match load {
-            Load::Held => Vec::new(),
-            Load::Noisy => readings
-                .iter()
-                .zip(&towards)
-                .map(|(from, to)| Moved::of(from, to, share, &mut noise))
-                .collect(),
+    let end = at(next.t_ms);
+    let mut now = at(step.t_ms);
+    loop {
+        now = match run {
+            Run::Hpa(_) => now + Duration::from_secs(15),
+            Run::EverySecond(_) => now + Duration::from_secs(1),
+            Run::Deadlines => machine.deadline.unwrap_or(Timestamp::MAX),
         };
-        let readings: Vec<Reading<'_>> = readings
-            .iter()
-            .enumerate()
-            .map(|(index, reading)| {
-                moved
-                    .get(index)
-                    .map_or(*reading, |moved| moved.reading(reading))
-            })
-            .collect();
-        second += 1;
-        if second % period == 0 {
-            if std::env::var_os("TRACE").is_some() { println!("  {now} cur {} ", machine.current); }
-            machine.evaluate(data, step.spec_replicas, &readings, now, step.scale_update_fails);
+        if now >= end {
+            return;
         }
-        now = now + Duration::from_secs(1);
+        let readings = data.readings(&machine.spec, step, now);
+        let noisy: Vec<Moved> = match run.noise() {
+            Some(seed) => {
+                let towards = next_data.readings(&machine.spec, next, now);
+                let share = (now.as_millis() - step.t_ms) as f64 / (next.t_ms - step.t_ms) as f64;
+                let mut noise = Noise::at(seed, now);
+                let each = readings.iter().zip(&towards);
+                each.map(|(from, to)| Moved::of(from, to, share, &mut noise))
+                    .collect()
+            }
+            None => Vec::new(),
+        };
+        let readings = moved(&readings, &noisy);
+        machine.evaluate(data, step, &readings, now);
     }
+}
+
+/// The readings, those that were moved in their new place.
+fn moved<'a>(readings: &[Reading<'a>], moved: &'a [Moved]) -> Vec<Reading<'a>> {
+    let each = readings.iter().enumerate();
+    each.map(|(index, reading)| {
+        moved
+            .get(index)
+            .map_or(*reading, |moved| moved.reading(reading))
+    })
+    .collect()
 }
 
 /// A reading on its way from one instant to the next.
