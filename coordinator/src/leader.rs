@@ -173,7 +173,7 @@ impl LeaderSign {
         let event = json!({
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
-            "metadata": {"generateName": format!("{LEASE}."), "namespace": self.namespace},
+            "metadata": {"generateName": format!("{LEASE}-"), "namespace": self.namespace},
             "eventTime": format!("{:.6}", self.clock.wall()),
             "reportingController": "neap-coordinator",
             "reportingInstance": self.pod_name,

@@ -132,7 +132,7 @@ impl KubePublisher {
         let event = json!({
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
-            "metadata": {"generateName": format!("{}.", note.regarding.name), "namespace": namespace},
+            "metadata": {"generateName": format!("{}-", note.regarding.name), "namespace": namespace},
             "eventTime": format!("{:.6}", self.clock.wall()),
             "reportingController": "neap-coordinator",
             "reportingInstance": self.pod_name,

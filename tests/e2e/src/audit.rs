@@ -91,7 +91,7 @@ impl Audit {
             .filter_map(|line| serde_json::from_str(&line).ok()))
     }
 
-    /// Answered writes of the scale of `namespace`/`name` at or after `since`, in order.
+    /// Writes of the scale that the API server took of `namespace`/`name` at or after `since`, in order.
     ///
     /// # Errors
     /// When the log cannot be read.
@@ -119,7 +119,7 @@ impl Audit {
                     code: event["responseStatus"]["code"].as_i64().unwrap_or_default(),
                 })
             })
-            .filter(|write| write.at >= since)
+            .filter(|write| write.at >= since && (200..300).contains(&write.code))
             .collect();
         writes.sort_by_key(|write| write.at);
         Ok(writes)

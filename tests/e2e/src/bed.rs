@@ -313,7 +313,7 @@ impl Bed {
     /// When no coordinator answers with success.
     pub async fn get(&self, path: &str) -> Result<String> {
         let pods = self
-            .pods(NEAP, "app.kubernetes.io/component=coordinator")
+            .pods(NEAP, "app.kubernetes.io/name=neap-coordinator")
             .await?;
         let ip = pods
             .iter()

@@ -29,11 +29,13 @@ impl Bed {
                     "name": "v1", "served": true, "storage": true,
                     "schema": {"openAPIV3Schema": {"type": "object", "properties": {
                         "spec": {"type": "object", "properties": {"replicas": {"type": "integer"}}},
-                        "status": {"type": "object", "properties": {"replicas": {"type": "integer"}}},
+                        "status": {"type": "object", "properties": {
+                            "replicas": {"type": "integer"}, "selector": {"type": "string"}}},
                     }}},
                     "subresources": {"scale": {
                         "specReplicasPath": ".spec.replicas",
                         "statusReplicasPath": ".status.replicas",
+                        "labelSelectorPath": ".status.selector",
                     }},
                 }],
             },

@@ -84,7 +84,7 @@ async fn zz_agent_killed() -> Result<()> {
     let rest = json!({"minReplicaCount": 1, "maxReplicaCount": 6, "advanced": {"horizontalPodAutoscalerConfig":
         {"behavior": {"scaleDown": {"stabilizationWindowSeconds": 20}}}}});
     let agent = bed
-        .pods(NEAP, "app.kubernetes.io/component=agent")
+        .pods(NEAP, "app.kubernetes.io/name=neap-agent")
         .await?
         .into_iter()
         .next()

@@ -161,8 +161,8 @@ async fn show_1_accept_queue_backlog() -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a bed: tests/run main-path"]
 async fn show_1_accept_queue_delay() -> Result<()> {
-    // 0.5 s of waiting at 10 requests/s of service is a queue of five.
-    accept_queue("delay", "500m", 5.0).await
+    // 500 ms of waiting at 10 requests/s of service is a queue of five.
+    accept_queue("delay", "500", 5.0).await
 }
 
 /// Show 2: a fixed amount of CPU work a second, shared by the pods: the formula has one answer.
@@ -327,8 +327,7 @@ async fn show_3_kubernetes_workload() -> Result<()> {
     bed.apply(
         ns,
         &json!({"apiVersion": "e2e.neap.dev/v1", "kind": "Fleet", "metadata": {"name": "fleet"},
-        "spec": {"replicas": 0}}),
-    )
+        "spec": {"replicas": 0}, "status": {"replicas": 0, "selector": "app=fleet"}}))
     .await?;
     let mut fleet = scaled_object(
         "fleet",
@@ -486,7 +485,7 @@ async fn zz_show_6_window_survives_kill() -> Result<()> {
     )
     .await;
     let pod = bed
-        .pods(NEAP, "app.kubernetes.io/component=coordinator")
+        .pods(NEAP, "app.kubernetes.io/name=neap-coordinator")
         .await?
         .into_iter()
         .next()

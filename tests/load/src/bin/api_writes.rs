@@ -37,7 +37,7 @@ async fn main() -> Result<()> {
     make(&bed, 0..SMALL).await?;
     settle(&bed, SMALL).await?;
     let pod = bed
-        .pods(NEAP, "app.kubernetes.io/component=coordinator")
+        .pods(NEAP, "app.kubernetes.io/name=neap-coordinator")
         .await?
         .into_iter()
         .next()
