@@ -1,5 +1,11 @@
 //! The whole agent against a coordinator of the test's own, over real TLS.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "helpers of tests may panic"
+)]
+
 mod support;
 
 use std::time::Duration;
@@ -30,7 +36,11 @@ async fn it_says_hello_with_its_token_and_then_sends_what_it_reads() {
     stream.lead(1, &[]);
     stream.direct(Directives {
         generation: 1,
-        pods: vec![PodDirective { pod_uid: Tree::POD.into(), interval_ms: 500, ..Default::default() }],
+        pods: vec![PodDirective {
+            pod_uid: Tree::POD.into(),
+            interval_ms: 500,
+            ..Default::default()
+        }],
         ..Default::default()
     });
     stream.point(SeriesKind::CpuUsage, 1_000, PATIENCE).await;
@@ -40,7 +50,10 @@ async fn it_says_hello_with_its_token_and_then_sends_what_it_reads() {
     assert_eq!(agent.get("/healthz").await.0, 200);
     let (status, metrics) = agent.get("/metrics").await;
     assert_eq!(status, 200);
-    assert!(metrics.contains("neap_agent_connected 1") && metrics.contains("neap_agent_pods 1"), "{metrics}");
+    assert!(
+        metrics.contains("neap_agent_connected 1") && metrics.contains("neap_agent_pods 1"),
+        "{metrics}"
+    );
     agent.stop().await;
     stream.ended(PATIENCE).await;
 }
@@ -51,7 +64,13 @@ async fn no_token_travels_to_a_server_that_the_ca_did_not_sign() {
     let mut impostor = Coordinator::start(&Pki::new()).await;
     let tree = Tree::new();
     let agent = Agent::start(&pki, &tree, &impostor.address);
-    agent.metric("neap_agent_streams_ended_total{reason=\"connect\"}", PATIENCE, |value| value >= 2.0).await;
+    agent
+        .metric(
+            "neap_agent_streams_ended_total{reason=\"connect\"}",
+            PATIENCE,
+            |value| value >= 2.0,
+        )
+        .await;
     assert!(impostor.accepted_nothing());
     assert_eq!(agent.get("/readyz").await.0, 503);
     agent.stop().await;
@@ -64,7 +83,13 @@ async fn it_waits_for_the_ca_and_uses_a_rotated_token_and_a_new_ca_from_the_next
     let tree = Tree::new();
     let ca = pki.take_ca();
     let agent = Agent::start(&pki, &tree, &leader.address);
-    agent.metric("neap_agent_streams_ended_total{reason=\"credentials\"}", PATIENCE, |value| value >= 1.0).await;
+    agent
+        .metric(
+            "neap_agent_streams_ended_total{reason=\"credentials\"}",
+            PATIENCE,
+            |value| value >= 1.0,
+        )
+        .await;
     pki.put_ca(&ca);
     let mut stream = leader.accept(PATIENCE).await;
     stream.lead(1, &[]);
@@ -85,7 +110,8 @@ async fn it_follows_the_leader_and_replays_its_history() {
     let pki = Pki::new();
     let mut first = Coordinator::start(&pki).await;
     let mut second = Coordinator::start(&pki).await;
-    let replicas = [first.address.as_str(), second.address.as_str()];
+    let addresses = [first.address.clone(), second.address.clone()];
+    let replicas = addresses.each_ref().map(String::as_str);
     let tree = Tree::new();
     tree.set_usage(1_000);
     let agent = Agent::start(&pki, &tree, &first.address);
@@ -94,7 +120,11 @@ async fn it_follows_the_leader_and_replays_its_history() {
     active.lead(1, &replicas);
     active.direct(Directives {
         generation: 1,
-        pods: vec![PodDirective { pod_uid: Tree::POD.into(), interval_ms: 500, ..Default::default() }],
+        pods: vec![PodDirective {
+            pod_uid: Tree::POD.into(),
+            interval_ms: 500,
+            ..Default::default()
+        }],
         ..Default::default()
     });
     // An idle stream to the other replica, authenticated, without samples.
@@ -115,10 +145,23 @@ async fn it_follows_the_leader_and_replays_its_history() {
     // The leader dies; the other takes over on the stream that is there already.
     first.stop().await;
     idle.lead(2, &replicas);
-    let Message::Replay(replay) = idle.next(PATIENCE).await else { panic!("history comes first") };
-    let usage = replay.defined.iter().find(|defined| defined.kind() == SeriesKind::CpuUsage).unwrap();
-    let history = replay.series.iter().find(|history| history.series == usage.id).unwrap();
-    assert!(history.values.contains(&1_000) && history.values.contains(&2_000), "{history:?}");
+    let Message::Replay(replay) = idle.next(PATIENCE).await else {
+        panic!("history comes first")
+    };
+    let usage = replay
+        .defined
+        .iter()
+        .find(|defined| defined.kind() == SeriesKind::CpuUsage)
+        .unwrap();
+    let history = replay
+        .series
+        .iter()
+        .find(|history| history.series == usage.id)
+        .unwrap();
+    assert!(
+        history.values.contains(&1_000) && history.values.contains(&2_000),
+        "{history:?}"
+    );
     // Its last directives hold until the new leader sends others.
     tree.set_usage(3_000);
     idle.point(SeriesKind::CpuUsage, 3_000, PATIENCE).await;
@@ -132,16 +175,31 @@ async fn directives_of_who_does_not_lead_and_old_ones_are_ignored() {
     let tree = Tree::new();
     let agent = Agent::start(&pki, &tree, &leader.address);
     let mut stream = leader.accept(PATIENCE).await;
-    stream.direct(Directives { generation: 9, ..Default::default() });
+    stream.direct(Directives {
+        generation: 9,
+        ..Default::default()
+    });
     stream.lead(1, &[]);
-    stream.direct(Directives { generation: 5, ..Default::default() });
-    stream.direct(Directives { generation: 4, ..Default::default() });
-    stream.direct(Directives { generation: 6, ..Default::default() });
+    stream.direct(Directives {
+        generation: 5,
+        ..Default::default()
+    });
+    stream.direct(Directives {
+        generation: 4,
+        ..Default::default()
+    });
+    stream.direct(Directives {
+        generation: 6,
+        ..Default::default()
+    });
     let mut seen = Vec::new();
     while seen.last() != Some(&6) {
         seen.push(stream.samples(PATIENCE).await.directives_generation);
     }
-    assert!(seen.is_sorted() && !seen.contains(&9) && !seen.contains(&4), "{seen:?}");
+    assert!(
+        seen.is_sorted() && !seen.contains(&9) && !seen.contains(&4),
+        "{seen:?}"
+    );
     agent.stop().await;
 }
 
@@ -152,7 +210,13 @@ async fn a_refused_stream_is_tried_again_with_growing_pauses() {
     leader.refuse(true);
     let tree = Tree::new();
     let agent = Agent::start(&pki, &tree, &leader.address);
-    agent.metric("neap_agent_streams_ended_total{reason=\"permission_denied\"}", PATIENCE, |value| value >= 3.0).await;
+    agent
+        .metric(
+            "neap_agent_streams_ended_total{reason=\"permission_denied\"}",
+            PATIENCE,
+            |value| value >= 3.0,
+        )
+        .await;
     leader.refuse(false);
     leader.accept(PATIENCE).await;
     agent.stop().await;

@@ -10,6 +10,10 @@ use super::hierarchy::{Hierarchies, directories, find_kubepods};
 use super::names::{Driver, container_id, is_qos_level, pod_uid};
 use super::watch::{Dirty, Watched, Watcher};
 
+/// Scans between two searches for the kubepods directories and their levels. They are made when the
+/// kubelet starts and then stay; a new level below a known one is seen at once.
+const LEVELS_PAUSE: u8 = 10;
+
 /// Something that came or went.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -47,9 +51,19 @@ pub struct Tree {
     /// Root of the hierarchy that is looked at.
     root: Option<PathBuf>,
     driver: Option<Driver>,
-    levels: Vec<PathBuf>,
+    levels: Vec<Level>,
+    /// Scans until the levels are searched anew.
+    levels_pause: u8,
     pods: HashMap<Arc<str>, PodDirectory>,
     watcher: Option<Watcher>,
+}
+
+/// A directory that holds pods.
+#[derive(Debug)]
+struct Level {
+    path: PathBuf,
+    /// As in [`PodDirectory`].
+    links: u64,
 }
 
 #[derive(Debug)]
@@ -73,6 +87,7 @@ impl Tree {
             root: None,
             driver: None,
             levels: Vec::new(),
+            levels_pause: 0,
             pods: HashMap::new(),
             watcher,
         }
@@ -110,7 +125,7 @@ impl Tree {
         }
         let Dirty { levels, pods, .. } = dirty;
         if levels {
-            self.scan_levels(changes);
+            self.scan_levels(true, changes);
         }
         for pod in pods {
             self.scan_pod(&pod, true, changes);
@@ -123,11 +138,24 @@ impl Tree {
         if let Some(watcher) = &mut self.watcher {
             watcher.drain();
         }
-        self.find_levels();
-        self.scan_levels(changes);
+        let known = self.root.as_ref().filter(|_| !self.levels.is_empty());
+        let stay = known.is_some_and(|root| {
+            self.levels
+                .iter()
+                .all(|level| root.join(&level.path).is_dir())
+        });
+        if stay && self.levels_pause > 0 {
+            self.levels_pause -= 1;
+        } else {
+            self.levels_pause = LEVELS_PAUSE;
+            self.find_levels();
+        }
+        // Without inotify, one that came and one that went leave the number of links as it was.
+        let always = self.watcher.is_none();
+        self.scan_levels(always, changes);
         let pods: Vec<Arc<str>> = self.pods.keys().cloned().collect();
         for pod in pods {
-            self.scan_pod(&pod, false, changes);
+            self.scan_pod(&pod, always, changes);
         }
     }
 
@@ -166,47 +194,46 @@ impl Tree {
             }
             levels.push(kubepods);
         }
-        if levels != self.levels {
+        if !levels
+            .iter()
+            .eq(self.levels.iter().map(|level| &level.path))
+        {
             for level in &levels {
                 self.watch(&root.join(level), Watched::Level);
             }
-            self.levels = levels;
+            self.levels = levels
+                .into_iter()
+                .map(|path| Level { path, links: 0 })
+                .collect();
         }
         self.root = Some(root);
     }
 
-    fn scan_levels(&mut self, changes: &mut Vec<Change>) {
+    fn scan_levels(&mut self, always: bool, changes: &mut Vec<Change>) {
         let Some(root) = self.root.clone() else {
             return;
         };
+        let mut moved = always;
+        for level in &mut self.levels {
+            let links = links(&root.join(&level.path));
+            moved |= links != level.links || links < 2;
+            level.links = links;
+        }
+        if !moved {
+            return;
+        }
+        let levels: Vec<PathBuf> = self.levels.iter().map(|level| level.path.clone()).collect();
         let mut seen: HashSet<Arc<str>> = HashSet::with_capacity(self.pods.len());
         let mut new_level = false;
-        for level in &self.levels.clone() {
+        for level in &levels {
             for name in directories(&root.join(level)) {
-                let Some(uid) = pod_uid(&name) else {
-                    new_level |= is_qos_level(&name) && !self.levels.contains(&level.join(&name));
-                    continue;
-                };
-                let uid: Arc<str> = uid.into();
-                seen.insert(uid.clone());
-                let path = level.join(name);
-                if self.pods.get(&uid).is_some_and(|pod| pod.path == path) {
-                    continue;
+                if let Some(uid) = pod_uid(&name) {
+                    let uid: Arc<str> = uid.into();
+                    seen.insert(uid.clone());
+                    self.take_pod(&root, uid, level.join(name), changes);
+                } else {
+                    new_level |= is_qos_level(&name) && !levels.contains(&level.join(&name));
                 }
-                // Watched before it is listed: what comes in between is seen twice, not missed.
-                self.watch(&root.join(&path), Watched::Pod(uid.clone()));
-                let former = self.pods.insert(
-                    uid.clone(),
-                    PodDirectory {
-                        path,
-                        links: 0,
-                        containers: Vec::new(),
-                    },
-                );
-                if former.is_some_and(|former| !former.containers.is_empty()) {
-                    changes.push(Change::PodVanished { pod: uid.clone() });
-                }
-                self.scan_pod(&uid, true, changes);
             }
         }
         self.pods.retain(|uid, pod| {
@@ -217,9 +244,32 @@ impl Tree {
             stays
         });
         if new_level {
+            let known = self.levels.len();
             self.find_levels();
-            self.scan_levels(changes);
+            if self.levels.len() > known {
+                self.scan_levels(true, changes);
+            }
         }
+    }
+
+    fn take_pod(&mut self, root: &Path, uid: Arc<str>, path: PathBuf, changes: &mut Vec<Change>) {
+        if self.pods.get(&uid).is_some_and(|pod| pod.path == path) {
+            return;
+        }
+        // Watched before it is listed: what comes in between is seen twice, not missed.
+        self.watch(&root.join(&path), Watched::Pod(uid.clone()));
+        let former = self.pods.insert(
+            uid.clone(),
+            PodDirectory {
+                path,
+                links: 0,
+                containers: Vec::new(),
+            },
+        );
+        if former.is_some_and(|former| !former.containers.is_empty()) {
+            changes.push(Change::PodVanished { pod: uid.clone() });
+        }
+        self.scan_pod(&uid, true, changes);
     }
 
     fn scan_pod(&mut self, uid: &Arc<str>, always: bool, changes: &mut Vec<Change>) {
@@ -227,8 +277,7 @@ impl Tree {
             return;
         };
         let directory = root.join(&pod.path);
-        // Some file systems do not count links of directories; there each scan lists.
-        let links = std::fs::metadata(&directory).map_or(0, |metadata| metadata.nlink());
+        let links = links(&directory);
         if !always && links > 1 && links == pod.links {
             return;
         }
@@ -288,6 +337,12 @@ impl Tree {
             }
         }
     }
+}
+
+/// Links of a directory: two, and one for each directory in it. Some file systems do not count them:
+/// less than two means that nothing is known.
+fn links(directory: &Path) -> u64 {
+    std::fs::metadata(directory).map_or(0, |metadata| metadata.nlink())
 }
 
 #[cfg(test)]

@@ -83,11 +83,13 @@ impl Batches {
         }
     }
 
-    /// Hands over what there is, if the stream has room. `pods` gives the listeners that were found,
+    /// Hands over what there is, if the stream has room. `last`: nothing more is read in this step, so a
+    /// heartbeat that is due goes out without anything. `pods` gives the listeners that were found,
     /// and, where asked for, the names of all pods.
     pub(super) fn send(
         &mut self,
         now: BootTime,
+        last: bool,
         settings: &Settings,
         table: &mut Table,
         metrics: &Metrics,
@@ -108,7 +110,7 @@ impl Batches {
         }
         let mut listening = Vec::new();
         let mut names = (!self.introduced).then(Vec::new);
-        let heartbeat = now >= self.sent_at.plus(settings.heartbeat);
+        let heartbeat = last && now >= self.sent_at.plus(settings.heartbeat);
         let changed = !self.introduced
             || table.has_changes()
             || !self.appeared.is_empty()

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use neap_proto::node::SeriesKind;
 
+use super::usage::UsageFile;
 use crate::cgroup::file::{CgroupFile, Scratch};
 use crate::cgroup::hierarchy::Hierarchies;
 use crate::cgroup::parse::{self, CpuStat, MemoryEvents};
@@ -37,7 +38,7 @@ pub(super) struct Container {
     pub(super) id: Arc<str>,
     /// Relative to the root of each hierarchy.
     pub(super) path: PathBuf,
-    cpu_stat: CgroupFile,
+    usage: UsageFile,
     throttling: CgroupFile,
     throttling_pause: u8,
     last_throttling: CpuStat,
@@ -54,7 +55,7 @@ impl Container {
         Self {
             id,
             path,
-            cpu_stat: CgroupFile::default(),
+            usage: UsageFile::default(),
             throttling: CgroupFile::default(),
             throttling_pause: 0,
             last_throttling: CpuStat::default(),
@@ -67,14 +68,14 @@ impl Container {
         }
     }
 
-    /// Reads the CPU counters; false if there are none.
+    /// Reads the CPU counters.
     pub(super) fn read_cpu(
         &mut self,
         pod: &Arc<str>,
         each: Duration,
         at: BootTime,
         reading: &mut Reading<'_>,
-    ) -> bool {
+    ) {
         let stat = self.cpu_stat(each, reading);
         let values = [
             stat.usage_us,
@@ -87,39 +88,26 @@ impl Container {
                 Meaning::of_container(kind, pod, &self.id, each)
             });
         }
-        stat.usage_us.is_some()
     }
 
     fn cpu_stat(&mut self, each: Duration, reading: &mut Reading<'_>) -> CpuStat {
         let keep = keep(each);
-        let Reading {
-            hierarchies,
-            scratch,
-            ..
-        } = reading;
-        let mut stat = CpuStat::default();
-        if let Some(root) = &hierarchies.unified
-            && let Some(bytes) = self
-                .cpu_stat
-                .read(root, &self.path, "cpu.stat", keep, scratch)
-        {
-            stat = parse::cpu_stat(bytes);
-        } else if let Some(root) = &hierarchies.cpuacct {
-            let nanos = self
-                .cpu_stat
-                .read(root, &self.path, "cpuacct.usage", keep, scratch);
-            stat.usage_us = nanos.and_then(parse::number).map(|nanos| nanos / 1000);
+        let stat = self.usage.read(&self.path, keep, reading);
+        match &reading.hierarchies.cpu {
+            Some(root) if stat.periods.is_none() => {
+                let throttling = self.throttling(root, keep, reading.scratch);
+                CpuStat {
+                    usage_us: stat.usage_us,
+                    ..throttling
+                }
+            }
+            _ => stat,
         }
-        if stat.periods.is_none()
-            && let Some(root) = &hierarchies.cpu
-        {
-            let throttling = self.throttling(root, keep, scratch);
-            stat = CpuStat {
-                usage_us: stat.usage_us,
-                ..throttling
-            };
-        }
-        stat
+    }
+
+    /// It is known that the CPU counters have not moved.
+    pub(super) fn hold_cpu(&self, at: BootTime, table: &mut Table) {
+        self.cpu.iter().for_each(|slot| slot.hold(table, at));
     }
 
     fn throttling(&mut self, root: &Path, keep: bool, scratch: &mut Scratch) -> CpuStat {

@@ -202,3 +202,20 @@ fn readings_that_change_nothing_allocate_no_series_and_send_nothing() {
         "defined already, so only its point"
     );
 }
+
+#[test]
+fn a_hybrid_node_whose_runtime_makes_no_cgroup2_groups_has_its_usage_from_version_1() {
+    let mut fixture = Fixture::new(
+        &["unified/cgroup.controllers", "cpuacct/x", "memory/x"],
+        &[("cpuacct/pod/c1/cpuacct.usage", "999999\n")],
+    );
+    for second in 1..20 {
+        let expected: &[_] = if second == 1 {
+            &[(SeriesKind::CpuUsage, 999)]
+        } else {
+            &[]
+        };
+        assert_eq!(fixture.read(second), expected);
+        assert_eq!(fixture.table.live(), 1);
+    }
+}

@@ -11,6 +11,7 @@ mod mailbox;
 mod node_series;
 mod pod;
 mod sockets;
+mod usage;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -156,11 +157,11 @@ impl<C: BootClock> Sampler<C> {
         }
         self.read_sockets(began);
         // What was found in a queue does not wait for the slower files.
-        self.send(self.clock.now());
+        self.send(self.clock.now(), false);
         self.read_cgroups(began);
         self.read_node(began);
         let now = self.clock.now();
-        self.send(now);
+        self.send(now, true);
         self.metrics
             .step_seconds
             .observe(now.since(began).as_secs_f64());
@@ -322,10 +323,11 @@ impl<C: BootClock> Sampler<C> {
         }
     }
 
-    fn send(&mut self, now: BootTime) {
+    fn send(&mut self, now: BootTime, last: bool) {
         let pods = &mut self.pods;
         self.batches.send(
             now,
+            last,
             &self.plan.settings,
             &mut self.table,
             &self.metrics,

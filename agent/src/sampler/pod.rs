@@ -8,8 +8,9 @@ use neap_proto::node::{PortListening, SeriesKind};
 
 use super::container::{Container, Reading, keep};
 use super::sockets::{Sockets, Surroundings};
+use super::usage::UsageFile;
 use crate::cgroup::file::CgroupFile;
-use crate::cgroup::parse;
+use crate::cgroup::parse::{self, Pressure};
 use crate::clock::BootTime;
 use crate::directives::PodPlan;
 use crate::series::slot::Slot;
@@ -33,6 +34,13 @@ const PRESSURE: [(&str, SeriesKind, SeriesKind); 3] = [
     ),
 ];
 
+/// Readings of a pod at rest between two looks at its pressure.
+///
+/// Nothing can stall that did not run before, so a pod that used no CPU time since the last
+/// reading, and was not stalled then, has nothing new to say but in one case: a task that was woken and has
+/// waited for a CPU since. That case is seen as soon as it runs, and this often if it never does.
+pub(super) const PRESSURE_PAUSE: u8 = 5;
+
 /// One pod.
 #[derive(Debug)]
 pub(super) struct Pod {
@@ -40,7 +48,11 @@ pub(super) struct Pod {
     path: PathBuf,
     plan: PodPlan,
     containers: Vec<Container>,
+    usage: UsageFile,
+    /// CPU time of all containers together at the last reading.
+    used: Option<u64>,
     pressure: [PressureFile; 3],
+    pressure_pause: u8,
     sockets: Sockets,
     usage_due: BootTime,
     memory_due: BootTime,
@@ -49,6 +61,7 @@ pub(super) struct Pod {
 #[derive(Debug, Default)]
 struct PressureFile {
     file: CgroupFile,
+    last: Pressure,
     some: Slot,
     full: Slot,
 }
@@ -61,7 +74,10 @@ impl Pod {
             path,
             plan: plan.clone(),
             containers: Vec::new(),
+            usage: UsageFile::default(),
+            used: None,
             pressure: Default::default(),
+            pressure_pause: 0,
             sockets: Sockets::default(),
             usage_due: now,
             memory_due: now,
@@ -73,7 +89,8 @@ impl Pod {
     pub(super) fn add_container(&mut self, id: Arc<str>, path: PathBuf, now: BootTime) {
         if !self.containers.iter().any(|container| container.id == id) {
             self.containers.push(Container::new(id, path));
-            // A first point as early as possible: a rate needs two.
+            // A first point as early as possible: a rate needs two. And of all, whatever was used.
+            self.used = None;
             self.usage_due = now;
             self.memory_due = now;
             self.sockets.check_now(now);
@@ -145,12 +162,8 @@ impl Pod {
         reading: &mut Reading<'_>,
     ) {
         if self.usage_due <= now {
-            let each = self.plan.interval;
-            for container in &mut self.containers {
-                container.read_cpu(&self.uid, each, at(), reading);
-            }
-            self.read_pressure(each, at(), reading);
-            self.usage_due = now.next_multiple(each);
+            self.read_usage(at, reading);
+            self.usage_due = now.next_multiple(self.plan.interval);
         }
         if self.memory_due <= now {
             let each = self.plan.memory_interval;
@@ -161,15 +174,48 @@ impl Pod {
         }
     }
 
-    fn read_pressure(&mut self, each: Duration, at: BootTime, reading: &mut Reading<'_>) {
+    /// The pod's own group counts for all that are in it, so one file tells whether the others have to be
+    /// read: most pods of most nodes are at rest.
+    fn read_usage(&mut self, at: &dyn Fn() -> BootTime, reading: &mut Reading<'_>) {
+        let each = self.plan.interval;
+        let now = at();
+        let used = self.usage.read(&self.path, keep(each), reading).usage_us;
+        let rested = used.is_some() && used == self.used;
+        self.used = used;
+        if rested {
+            self.containers
+                .iter()
+                .for_each(|container| container.hold_cpu(now, reading.table));
+        } else {
+            for container in &mut self.containers {
+                container.read_cpu(&self.uid, each, at(), reading);
+            }
+        }
+        if rested && self.pressure_pause > 0 {
+            self.pressure_pause -= 1;
+        } else {
+            let stalled = self.read_pressure(each, at(), reading);
+            self.pressure_pause = if rested && !stalled {
+                PRESSURE_PAUSE
+            } else {
+                0
+            };
+        }
+    }
+
+    /// Whether anything was stalled since the last reading.
+    fn read_pressure(&mut self, each: Duration, at: BootTime, reading: &mut Reading<'_>) -> bool {
         let Some(root) = &reading.hierarchies.unified else {
-            return;
+            return false;
         };
+        let mut stalled = false;
         for (pressure, (name, some, full)) in self.pressure.iter_mut().zip(PRESSURE) {
             let bytes = pressure
                 .file
                 .read(root, &self.path, name, keep(each), reading.scratch);
             let read = bytes.map(parse::pressure).unwrap_or_default();
+            stalled |= read != pressure.last;
+            pressure.last = read;
             pressure.some.set(reading.table, read.some_us, at, || {
                 Meaning::of_pod(some, &self.uid, each)
             });
@@ -177,6 +223,7 @@ impl Pod {
                 Meaning::of_pod(full, &self.uid, each)
             });
         }
+        stalled
     }
 
     /// Reads usage and pressure at the next step, whatever the interval.

@@ -334,3 +334,66 @@ fn it_runs_on_its_own_thread_until_it_is_stopped() {
     assert!(mailbox.last_step_nanos() > 0);
     drop(root);
 }
+
+#[test]
+fn a_pod_at_rest_is_one_file_and_still_has_all_its_series() {
+    let mut fixture = Fixture::new();
+    let set_pod_usage = |fixture: &Fixture, usage: u64| {
+        fixture.write(
+            &format!("{}/cpu.stat", pod_path()),
+            &format!("usage_usec {usage}\n"),
+        );
+    };
+    let stall = |fixture: &Fixture, total: u64| {
+        fixture.write(
+            &format!("{}/cpu.pressure", pod_path()),
+            &format!("some avg10=0 total={total}\n"),
+        );
+    };
+    fixture.direct(1, 1_000);
+    fixture.add_pod(100);
+    set_pod_usage(&fixture, 100);
+    let mut stream = fixture.attach(64);
+    fixture.step_at(1.0);
+    fixture.step_at(2.0);
+    let usage = defined(&samples(&mut stream), SeriesKind::CpuUsage)
+        .unwrap()
+        .id;
+
+    // The container's own file is not read while the pod's stands still.
+    fixture.set_usage(150);
+    fixture.step_at(3.0);
+    fixture.step_at(4.0);
+    let at = |batches: &[Samples]| {
+        batches
+            .iter()
+            .flat_map(|batch| batch.counters.clone())
+            .find(|point| point.series == usage)
+    };
+    assert_eq!(at(&samples(&mut stream)), None);
+    set_pod_usage(&fixture, 150);
+    fixture.step_at(5.0);
+    // It is known that it had its old value a second before.
+    let point = at(&samples(&mut stream)).unwrap();
+    assert_eq!((point.value, point.unchanged_us), (150, 1_000_000));
+
+    // A stall without any CPU time is seen too, only later; and followed closely from there.
+    for second in 6..=12 {
+        fixture.step_at(second as f64);
+    }
+    samples(&mut stream);
+    let pressure = |batches: &[Samples], total: u64| {
+        batches
+            .iter()
+            .any(|batch| batch.counters.iter().any(|point| point.value == total))
+    };
+    stall(&fixture, 7_777);
+    let seen = (13..=12 + u64::from(pod::PRESSURE_PAUSE) + 1).find(|second| {
+        fixture.step_at(*second as f64);
+        pressure(&samples(&mut stream), 7_777)
+    });
+    let seen = seen.expect("the stall was not seen in time");
+    stall(&fixture, 8_888);
+    fixture.step_at((seen + 1) as f64);
+    assert!(pressure(&samples(&mut stream), 8_888));
+}

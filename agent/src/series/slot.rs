@@ -23,6 +23,13 @@ impl Slot {
         }
     }
 
+    /// Takes the reading before once more: it is known that it would be the same.
+    pub fn hold(&self, table: &mut Table, at: BootTime) {
+        if let Some(id) = self.0 {
+            table.hold(id, at);
+        }
+    }
+
     /// Ends the series, if there is one.
     pub fn end(&mut self, table: &mut Table) {
         if let Some(id) = self.0.take() {

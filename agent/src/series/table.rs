@@ -251,6 +251,14 @@ impl Table {
         self.mark(id);
     }
 
+    /// Takes the last reading once more.
+    pub fn hold(&mut self, id: SeriesId, at: BootTime) {
+        if let Some(Some(series)) = self.series.get(id as usize) {
+            let value = series.last.value;
+            self.read(id, value, at);
+        }
+    }
+
     /// Ends a series.
     pub fn end(&mut self, id: SeriesId) {
         let Some(slot) = self.series.get_mut(id as usize) else {
