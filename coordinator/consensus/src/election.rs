@@ -7,10 +7,9 @@
 //! cases that nothing announces.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
@@ -21,11 +20,41 @@ use crate::node::{Heard, Member, Node};
 const EVERY: Duration = Duration::from_millis(25);
 /// Between the first calls of two voters, so that they do not split the votes.
 const APART: Duration = Duration::from_millis(50);
-/// A vote that was asked for is given this long before it is asked for again in a later term: two
-/// fsyncs and a round trip.
-const PATIENCE: Duration = Duration::from_millis(150);
+/// A candidate is given this long before another one is let near: two disks and two round trips. A
+/// challenger would be granted a pre-vote at once, for a candidate has no lease, and two voters would
+/// go on deposing each other.
+const GRACE: Duration = Duration::from_millis(200);
+/// The same for one that was only told that it would be granted a vote.
+const SHORT_GRACE: Duration = Duration::from_millis(75);
 /// After this long, openraft's own timeout has taken over.
 const GIVE_UP: Duration = Duration::from_secs(5);
+
+/// Whom this voter has granted something to, and does not stand against for a moment.
+#[derive(Default)]
+pub(crate) struct Candidacy(Mutex<Option<(u64, Instant)>>);
+
+impl Candidacy {
+    /// A vote went to `candidate`.
+    pub(crate) fn voted(&self, candidate: u64) {
+        self.set(candidate, GRACE);
+    }
+
+    /// `candidate` was told that it would get a vote.
+    pub(crate) fn encouraged(&self, candidate: u64) {
+        self.set(candidate, SHORT_GRACE);
+    }
+
+    fn set(&self, candidate: u64, grace: Duration) {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *held = Some((candidate, Instant::now() + grace));
+    }
+
+    /// Whether `who` would stand against another candidate.
+    pub(crate) fn challenged(&self, who: u64) -> bool {
+        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        held.is_some_and(|(candidate, until)| candidate != who && Instant::now() < until)
+    }
+}
 
 /// Follows the ends of connections.
 pub(crate) async fn follow(node: Arc<Node>, mut lost: mpsc::Receiver<u64>) {
@@ -61,7 +90,16 @@ async fn replace(node: &Node, member: &Member, lost: Heard) {
     let Some(rank) = rank(member, lost.leader.node_id) else {
         return;
     };
-    let lease_end = lost.at + node.lease_length();
+    // A message that was on its way when the connection ended may still count as heard, and moves
+    // the end of the lease; one that arrives from now on came over another connection.
+    let noticed = Instant::now();
+    let lease_end = || {
+        let last = node
+            .heard
+            .borrow()
+            .filter(|last| last.leader == lost.leader);
+        last.map_or(lost.at, |last| last.at) + node.lease_length()
+    };
     tracing::info!(
         leader = lost.leader.node_id,
         rank,
@@ -69,34 +107,35 @@ async fn replace(node: &Node, member: &Member, lost: Heard) {
     );
     let mut heard = node.heard.subscribe();
     let quiet = async {
-        // A later message is either the leader's, over another connection, or its successor's.
-        drop(
-            heard
-                .wait_for(|now| now.is_some_and(|now| now.at > lost.at))
-                .await,
-        );
+        // The leader's, or its successor's.
+        let later = heard.wait_for(|last| last.is_some_and(|last| last.at > noticed));
+        drop(later.await);
     };
     let standing = async {
-        let mut next = (lease_end + APART * rank).max(member.silent_until);
-        let mut asked = None;
-        while Instant::now() < lease_end + GIVE_UP {
+        let mut next = (lease_end() + APART * rank).max(member.silent_until);
+        // The term of the candidate that is being waited for, and until when. Twice as long for each
+        // one that comes to nothing: the disks are slow.
+        let mut candidate = (lost.leader.term, noticed);
+        let mut grace = GRACE + APART * rank;
+        while Instant::now() < noticed + GIVE_UP {
             sleep_until(next).await;
-            next = Instant::now() + EVERY;
-            let (state, leader) = {
+            let now = Instant::now();
+            next = (now + EVERY).max(lease_end());
+            let (term, vote) = {
                 let metrics = member.raft.metrics();
                 let metrics = metrics.borrow_watched();
-                (metrics.state, metrics.vote)
+                (metrics.current_term, metrics.vote)
             };
-            if leader.committed && leader.leader_id != lost.leader {
+            if vote.committed && vote.leader_id != lost.leader {
                 return;
             }
-            if state == ServerState::Candidate {
-                let since = *asked.get_or_insert_with(Instant::now);
-                if since.elapsed() < PATIENCE + APART * rank {
-                    continue;
-                }
+            if term > candidate.0 {
+                candidate = (term, now + grace);
+                grace *= 2;
             }
-            asked = None;
+            if now < candidate.1 || node.candidacy.challenged(member.identity.node) {
+                continue;
+            }
             if member.raft.trigger().elect(true).await.is_err() {
                 return;
             }

@@ -15,6 +15,7 @@ use crate::clock::Clock;
 use crate::cluster_id::ClusterId;
 use crate::codec::Identity;
 use crate::config::Config;
+use crate::election::Candidacy;
 use crate::leadership::{Leader, Leadership};
 use crate::lease::LeaseKeeper;
 use crate::log_store::{LogReader, Stats};
@@ -54,6 +55,7 @@ pub(crate) struct Node {
     /// The last message of a leader: who, and when.
     pub(crate) heard: watch::Sender<Option<Heard>>,
     pub(crate) lost: mpsc::Sender<u64>,
+    pub(crate) candidacy: Candidacy,
     /// Changes of membership go one at a time.
     pub(crate) admission: Mutex<()>,
     pub(crate) stopped: watch::Sender<Option<String>>,
@@ -105,6 +107,7 @@ impl Node {
             sharing: watch::Sender::new(Bytes::new()),
             heard: watch::Sender::new(None),
             lost,
+            candidacy: Candidacy::default(),
             admission: Mutex::new(()),
             stopped: watch::Sender::new(None),
             tasks: TaskTracker::new(),

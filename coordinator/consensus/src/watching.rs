@@ -25,6 +25,8 @@ const SHARE: Duration = Duration::from_secs(1);
 pub(crate) async fn follow(node: Arc<Node>) {
     let Some(member) = node.member() else { return };
     let mut metrics = member.raft.metrics();
+    // The last term in which this member was a candidate.
+    let mut stood_in = 0;
     loop {
         // A copy: openraft's core waits for whoever holds the guard.
         let seen = metrics.borrow_watched().clone();
@@ -39,6 +41,10 @@ pub(crate) async fn follow(node: Arc<Node>) {
         let me = member.identity.node;
         let leads =
             seen.state == ServerState::Leader && vote.committed && vote.leader_id.node_id == me;
+        if seen.state == ServerState::Candidate && seen.current_term > stood_in {
+            stood_in = seen.current_term;
+            node.candidacy.voted(me);
+        }
         if leads {
             let id = leader_id(&vote.leader_id);
             let mut voters = seen.membership_config.membership().voter_ids();

@@ -57,7 +57,7 @@ fn say(line: &str) {
 }
 
 pub(crate) async fn run(line: &[String]) {
-    crate::common::log();
+    log();
     let arguments = Arguments::from_line(line);
     let (member, view) = open(&arguments).await;
     tokio::spawn(act(member.clone(), arguments.seat, arguments.run));
@@ -75,6 +75,16 @@ pub(crate) async fn run(line: &[String]) {
     });
     reading.await.unwrap();
     std::process::exit(0);
+}
+
+/// The log goes to standard error: standard output is for what the other side reads.
+fn log() {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("off"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
 }
 
 async fn open(arguments: &Arguments) -> (Consensus, ListView) {

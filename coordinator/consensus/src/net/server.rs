@@ -232,7 +232,11 @@ impl Peer for Service {
         let request = wire::to_vote_request(request.into_inner())?;
         self.may_vote(member, request.leadership_transfer)
             .map_err(|status| *status)?;
+        let candidate = request.vote.leader_id.node_id;
         let response = member.raft.vote(request).await.map_err(failed)?;
+        if response.vote_granted {
+            self.node.candidacy.voted(candidate);
+        }
         Ok(Response::new(wire::from_vote_response(&response)))
     }
 
@@ -244,7 +248,16 @@ impl Peer for Service {
         let member = member.map_err(|status| *status)?;
         self.may_vote(member, false).map_err(|status| *status)?;
         let request = wire::to_vote_request(request.into_inner())?;
+        let candidate = request.vote.leader_id.node_id;
+        if self.node.candidacy.challenged(candidate) {
+            return Err(Status::unavailable(
+                "another candidate was just granted a vote",
+            ));
+        }
         let response = member.raft.pre_vote(request).await.map_err(failed)?;
+        if response.vote_granted {
+            self.node.candidacy.encouraged(candidate);
+        }
         Ok(Response::new(wire::from_vote_response(&response)))
     }
 
