@@ -42,7 +42,7 @@ impl MilliValue {
         self.0 as f64 / 1000.0
     }
 
-    /// A float as KEDA hands it to the HPA: rounded half to even at three decimals (Go's `%.3f`);
+    /// A float as KEDA hands it to the HPA: its exact binary value rounded at three decimals (Go's `%.3f`);
     /// negative, NaN and infinite values become 0 (`keda-core.md` 2.5).
     ///
     /// Values beyond the range saturate.
@@ -110,10 +110,11 @@ mod tests {
     #[test]
     fn floats_are_read_as_keda_hands_them_over() {
         let cases = [
-            (0.0005, 0),
+            (0.0005, 1),
+            (0.0004, 0),
             (0.0015, 2),
             (1.0, 1000),
-            (2.0005, 2000),
+            (2.0005, 2001),
             (-1.0, 0),
             (f64::NAN, 0),
             (f64::INFINITY, 0),

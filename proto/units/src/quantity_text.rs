@@ -320,3 +320,86 @@ fn write_decimal(f: &mut fmt::Formatter<'_>, quantity: &Quantity) -> fmt::Result
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::MilliValue;
+
+    /// Text, thousandths, canonical text; as apimachinery 0.36.3 answers.
+    const KNOWN: [(&str, i64, &str); 18] = [
+        ("0", 0, "0"),
+        ("0.0", 0, "0"),
+        ("1.", 1000, "1."),
+        (".5", 500, "500m"),
+        ("+1.5Gi", 1_610_612_736_000, "1536Mi"),
+        ("1e3", 1_000_000, "1e3"),
+        ("12E6", 12_000_000_000, "12E6"),
+        ("1000m", 1000, "1"),
+        ("0.5Ki", 512_000, "512"),
+        ("1024Ki", 1_048_576_000, "1Mi"),
+        ("0.0000000001", 1, "1n"),
+        ("3.141592653589", 3142, "3141592654n"),
+        ("123456789n", 124, "123456789n"),
+        ("100000", 100_000_000, "100k"),
+        ("m", 0, "0"),
+        ("0001", 1000, "0001"),
+        ("-1.5", -1500, "-1500m"),
+        ("690.006Ki", 706_566_144, "706566144m"),
+    ];
+
+    #[test]
+    fn reads_and_prints_as_kubernetes_does() {
+        for (text, thousandths, canonical) in KNOWN {
+            let quantity: Quantity = text.parse().unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(quantity.milli().get(), thousandths, "{text}");
+            assert_eq!(quantity.to_string(), canonical, "{text}");
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_no_quantity_and_says_why() {
+        let cases = [
+            ("", "want a decimal number"),
+            ("1.1.1", "unknown suffix"),
+            ("1_000", "want a decimal number"),
+            ("1Zi", "want a decimal number"),
+            ("abc", "want a decimal number"),
+            ("1mm", "unknown suffix"),
+            ("Pi", "has no digits"),
+            ("1e99999999999", "unknown suffix"),
+        ];
+        for (text, why) in cases {
+            let error = text
+                .parse::<Quantity>()
+                .map(|q| q.to_string())
+                .unwrap_err()
+                .to_string();
+            assert!(
+                error.contains(why) || error.contains("quantity"),
+                "{text}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn large_values_are_held_and_it_is_said() {
+        let exa: Quantity = "1E".parse().unwrap();
+        assert!(exa.milli_overflows());
+        assert_eq!(exa.milli(), MilliValue::MAX);
+        assert_eq!(exa.value(), 1_000_000_000_000_000_000);
+        let capped: Quantity = "99999999999999999999Ki".parse().unwrap();
+        assert_eq!(capped.value(), i64::MAX);
+        let far: Quantity = "1e300".parse().unwrap();
+        assert_eq!((far.value(), far.milli()), (i64::MAX, MilliValue::MAX));
+    }
+
+    #[test]
+    fn orders_by_value_however_written() {
+        let of = |text: &str| text.parse::<Quantity>().unwrap();
+        assert_eq!(of("1000m"), of("1"));
+        assert!(of("1Ki") > of("1k"));
+        assert!(of("-2") < of("-1") && of("-1") < of("1n"));
+        assert!(of("1e30") > of("1E") && of("-1e30") < of("0"));
+    }
+}
