@@ -7,9 +7,9 @@ mod authority;
 mod authority_store;
 mod caller;
 mod credentials;
-mod identity;
 mod jwks;
 mod listener;
+mod process;
 mod renewal;
 mod review;
 #[cfg(test)]
@@ -20,8 +20,8 @@ pub use authority::{Authority, AuthorityError, CertificateKind, LeafCertificate}
 pub use authority_store::{AuthorityState, StoreError};
 pub use caller::{Caller, CallerError};
 pub use credentials::Credentials;
-pub use identity::{Identity, IdentityConfig, IdentityError};
 pub use jwks::{KeyError, SigningKeys};
 pub use listener::{ConnectionLimits, TlsIncoming};
+pub use process::{Identity, IdentityConfig, IdentityError};
 pub use review::{ReviewOutcome, Reviewer};
 pub use token::{Claims, TokenError, TokenPolicy};

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::authority::{CertificateKind, renewal_time};
 use super::authority_store::AuthorityStore;
 use super::credentials::Credentials;
-use super::identity::{IdentityConfig, IdentityError};
+use super::process::{IdentityConfig, IdentityError};
 use crate::clock::Clock;
 
 /// How often the Secret is looked at. A new authority stands in it for an hour before it signs.

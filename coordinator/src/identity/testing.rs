@@ -17,6 +17,12 @@ pub(crate) struct TokenMaker {
     header: Header,
 }
 
+/// The PKCS #1 key inside a PKCS #8 one of 2,048 bits, whose header has a fixed length.
+fn pkcs1(pkcs8: &[u8]) -> &[u8] {
+    const HEADER: usize = 26;
+    &pkcs8[HEADER..]
+}
+
 /// A token before it is signed.
 pub(crate) struct Draft<'a> {
     maker: &'a TokenMaker,
@@ -39,7 +45,7 @@ impl TokenMaker {
     fn new(kid: &str, algorithm: Algorithm, kind: &'static rcgen::SignatureAlgorithm) -> Self {
         let pair = rcgen::KeyPair::generate_for(kind).unwrap();
         let key = match algorithm {
-            Algorithm::RS256 => EncodingKey::from_rsa_der(&pair.serialize_der()),
+            Algorithm::RS256 => EncodingKey::from_rsa_der(pkcs1(&pair.serialize_der())),
             _ => EncodingKey::from_ec_der(&pair.serialize_der()),
         };
         let mut jwk = Jwk::from_encoding_key(&key, algorithm).unwrap();

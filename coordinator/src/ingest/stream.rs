@@ -344,7 +344,7 @@ impl Session {
         let parts = self.opening.parts.clone();
         let now = parts.clock.boottime();
         self.looks = self.looks.wrapping_add(1);
-        if self.looks % HINT_EACH_LOOKS == 0 {
+        if self.looks.is_multiple_of(HINT_EACH_LOOKS) {
             // A member that came or went changes no leadership.
             self.follow_leader().await?;
         }

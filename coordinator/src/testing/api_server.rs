@@ -1,11 +1,15 @@
 //! An API server at the HTTP layer: answers by method and path, and keeps what it was asked.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
 use axum::http::{HeaderMap, Method, Request, Response, StatusCode};
+use bytes::Bytes;
 use kube::client::Body;
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::UnboundedReceiverStream;
 
 /// One request as it arrived.
 #[derive(Debug, Clone)]
@@ -34,7 +38,16 @@ type Handler = Arc<dyn Fn(&Sent) -> Answer + Send + Sync>;
 #[derive(Default)]
 struct State {
     handlers: HashMap<(Method, String), Handler>,
+    watches: HashMap<String, Watched>,
     sent: Vec<Sent>,
+}
+
+/// A collection that is watched: what it holds, and who looks.
+#[derive(Default)]
+struct Watched {
+    objects: Vec<Value>,
+    version: u64,
+    watchers: Vec<mpsc::UnboundedSender<Result<Bytes, Infallible>>>,
 }
 
 /// The server; what has no answer yet is 404.
@@ -45,6 +58,35 @@ pub(crate) struct ApiServer(Arc<Mutex<State>>);
 pub(crate) fn status(code: u16, reason: &str, message: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Failure",
            "code": code, "reason": reason, "message": message})
+}
+
+impl Watched {
+    fn serve(&mut self, initial: bool) -> Response<axum::body::Body> {
+        let (send, lines) = mpsc::unbounded_channel();
+        self.watchers.push(send);
+        if initial {
+            for object in self.objects.clone() {
+                self.send_to_last("ADDED", &object);
+            }
+            let bookmark = json!({"kind": "Any", "apiVersion": "v1", "metadata": {
+                "resourceVersion": self.version.to_string(), "annotations": {"k8s.io/initial-events-end": "true"}}});
+            self.send_to_last("BOOKMARK", &bookmark);
+        }
+        let body = axum::body::Body::from_stream(UnboundedReceiverStream::new(lines));
+        Response::builder().status(200).body(body).unwrap()
+    }
+
+    fn send_to_last(&self, event: &str, object: &Value) {
+        let _ = self.watchers.last().unwrap().send(Ok(line(event, object)));
+    }
+
+    fn send(&mut self, event: &str, object: &Value) {
+        self.watchers.retain(|watcher| watcher.send(Ok(line(event, object))).is_ok());
+    }
+}
+
+fn line(event: &str, object: &Value) -> Bytes {
+    Bytes::from(format!("{}\n", json!({"type": event, "object": object})))
 }
 
 impl ApiServer {
@@ -61,7 +103,7 @@ impl ApiServer {
         (server, kube::Client::new(service, "neap"))
     }
 
-    async fn serve(&self, request: Request<Body>) -> Response<Body> {
+    async fn serve(&self, request: Request<Body>) -> Response<axum::body::Body> {
         let (parts, body) = request.into_parts();
         let bytes = body.collect_bytes().await.unwrap();
         let sent = Sent {
@@ -74,6 +116,11 @@ impl ApiServer {
         let handler = {
             let mut state = self.0.lock().unwrap();
             state.sent.push(sent.clone());
+            if sent.query.contains("watch=true")
+                && let Some(watched) = state.watches.get_mut(&sent.path)
+            {
+                return watched.serve(sent.query.contains("sendInitialEvents=true"));
+            }
             state
                 .handlers
                 .get(&(sent.method.clone(), sent.path.clone()))
@@ -96,7 +143,7 @@ impl ApiServer {
             response = response.header(name, value);
         }
         response
-            .body(Body::from(serde_json::to_vec(&body).unwrap()))
+            .body(axum::body::Body::from(serde_json::to_vec(&body).unwrap()))
             .unwrap()
     }
 
@@ -141,6 +188,34 @@ impl ApiServer {
                 )
             });
         }
+    }
+
+    /// Serves a collection that is listed as a stream and then watched.
+    pub(crate) fn watch(&self, path: &str, objects: Vec<Value>) {
+        let watched = Watched { objects, version: 100, watchers: Vec::new() };
+        self.0.lock().unwrap().watches.insert(path.to_owned(), watched);
+    }
+
+    /// Tells the watchers of a collection of an event: `ADDED`, `MODIFIED` or `DELETED`.
+    pub(crate) fn tell(&self, path: &str, event: &str, mut object: Value) {
+        let mut state = self.0.lock().unwrap();
+        let watched = state.watches.get_mut(path).unwrap();
+        watched.version += 1;
+        object["metadata"]["resourceVersion"] = json!(watched.version.to_string());
+        let same = |known: &Value| {
+            known["metadata"]["name"] == object["metadata"]["name"]
+                && known["metadata"]["namespace"] == object["metadata"]["namespace"]
+        };
+        watched.objects.retain(|known| !same(known));
+        if event != "DELETED" {
+            watched.objects.push(object.clone());
+        }
+        watched.send(event, &object);
+    }
+
+    /// Ends all watches of a collection, as a restart of the server does.
+    pub(crate) fn cut(&self, path: &str) {
+        self.0.lock().unwrap().watches.get_mut(path).unwrap().watchers.clear();
     }
 
     /// How many requests of any method came for this path.

@@ -227,8 +227,8 @@ mod tests {
         }
     }
 
-    fn owner(of: &Claim, claims: &[Claim], hpas: &[HpaFacts], keda: &KedaPresence) -> Owner {
-        owner_of(of, claims.iter(), hpas.iter(), keda)
+    fn owner(of: &Claim, claims: &[&Claim], hpas: &[&HpaFacts], keda: &KedaPresence) -> Owner {
+        owner_of(of, claims.iter().copied(), hpas.iter().copied(), keda)
     }
 
     #[test]
@@ -237,12 +237,7 @@ mod tests {
         let keda = KedaPresence::Alive {
             namespace: "keda".into(),
         };
-        let seen = owner(
-            &web,
-            &[web.clone()],
-            &[hpa("keda-hpa-web", Some("web"))],
-            &keda,
-        );
+        let seen = owner(&web, &[&web], &[&hpa("keda-hpa-web", Some("web"))], &keda);
         assert_eq!(
             seen,
             Owner::Keda(KedaEvidence::Lease {
@@ -256,7 +251,7 @@ mod tests {
     fn the_hpa_that_a_gone_keda_left_is_removed_first() {
         let web = claim("web", 1);
         let left = hpa("keda-hpa-web", Some("web"));
-        let seen = owner(&web, &[web.clone()], &[left.clone()], &KedaPresence::Gone);
+        let seen = owner(&web, &[&web], &[&left], &KedaPresence::Gone);
         let Owner::NeapAfterRemoving(removable) = seen else {
             panic!("{seen:?}")
         };
@@ -271,7 +266,7 @@ mod tests {
             ..left
         };
         assert_eq!(
-            owner(&web, &[web.clone()], &[answered], &KedaPresence::Unknown),
+            owner(&web, &[&web], &[&answered], &KedaPresence::Unknown),
             Owner::Keda(KedaEvidence::Hpa {
                 name: "keda-hpa-web".into()
             })
@@ -284,7 +279,7 @@ mod tests {
         let mut stale = hpa("keda-hpa-web", Some("web"));
         stale.scaled_object = Some(("web".into(), "uid-of-the-first-web".into()));
         assert_eq!(
-            owner(&web, &[web.clone()], &[stale], &KedaPresence::Gone),
+            owner(&web, &[&web], &[&stale], &KedaPresence::Gone),
             Owner::Hpa {
                 name: "keda-hpa-web".into()
             }
@@ -296,7 +291,7 @@ mod tests {
         let web = claim("web", 1);
         let plain = hpa("web", None);
         assert_eq!(
-            owner(&web, &[web.clone()], &[plain.clone()], &KedaPresence::Gone),
+            owner(&web, &[&web], &[&plain], &KedaPresence::Gone),
             Owner::Hpa { name: "web".into() }
         );
         let no_owner = HpaFacts {
@@ -304,7 +299,7 @@ mod tests {
             ..plain.clone()
         };
         assert_eq!(
-            owner(&web, &[web.clone()], &[no_owner], &KedaPresence::Gone),
+            owner(&web, &[&web], &[&no_owner], &KedaPresence::Gone),
             Owner::Neap
         );
         let transfers = Claim {
@@ -312,12 +307,7 @@ mod tests {
             ..web
         };
         assert!(matches!(
-            owner(
-                &transfers,
-                &[transfers.clone()],
-                &[plain],
-                &KedaPresence::Gone
-            ),
+            owner(&transfers, &[&transfers], &[&plain], &KedaPresence::Gone),
             Owner::NeapAfterRemoving(_)
         ));
     }
@@ -325,7 +315,7 @@ mod tests {
     #[test]
     fn of_two_scaled_objects_the_older_owns() {
         let (old, new) = (claim("old", 1), claim("new", 2));
-        let both = [new.clone(), old.clone()];
+        let both = [&new, &old];
         assert_eq!(owner(&old, &both, &[], &KedaPresence::Gone), Owner::Neap);
         assert_eq!(
             owner(&new, &both, &[], &KedaPresence::Gone),
@@ -335,7 +325,7 @@ mod tests {
             deleting: true,
             ..old
         };
-        let both = [new.clone(), leaving.clone()];
+        let both = [&new, &leaving];
         assert_eq!(owner(&new, &both, &[], &KedaPresence::Gone), Owner::Neap);
     }
 }

@@ -2,20 +2,16 @@
 
 use std::sync::Arc;
 
-use neap_units::{Bytes, MilliValue, NodeName, PodUid};
+use neap_units::{NodeName, PodUid};
 
 use super::labels::Labels;
-use super::pod::{
-    Container, ContainerRole, PodFacts, PodPhase, PodShape, Readiness, Requests, StartedContainer,
-};
-use crate::signals::ContainerId;
+use super::pod::{PodFacts, PodPhase, Readiness};
 
 /// Builds one pod.
 #[derive(Debug, Clone)]
 pub(crate) struct PodBuilder {
     pod: PodFacts,
     labels: Vec<(String, String)>,
-    shape: PodShape,
 }
 
 /// A running, ready pod without labels and containers, its UID made of its names.
@@ -40,7 +36,6 @@ pub(crate) fn pod(namespace: &str, name: &str) -> PodBuilder {
             owner: None,
         },
         labels: Vec::new(),
-        shape: PodShape::default(),
     }
 }
 
@@ -64,35 +59,9 @@ impl PodBuilder {
         self
     }
 
-    /// One app container more, with its requests (thousandths of a core, bytes) and id.
-    pub(crate) fn container(mut self, name: &str, id: &str, cpu_milli: i64, memory: u64) -> Self {
-        self.shape.containers.push(Container {
-            name: name.into(),
-            role: ContainerRole::App,
-            requests: Requests {
-                cpu: Some(MilliValue::new(cpu_milli)),
-                memory: Some(Bytes::new(memory)),
-            },
-            tcp_ports: Arc::from([]),
-        });
-        let mut started = self.pod.started_containers.into_vec();
-        started.push(StartedContainer {
-            name: name.into(),
-            id: ContainerId::new(id),
-        });
-        self.pod.started_containers = started.into();
-        self
-    }
-
     /// Has a deletion timestamp.
     pub(crate) fn deleting(mut self) -> Self {
         self.pod.deleting = true;
-        self
-    }
-
-    /// Another phase.
-    pub(crate) fn phase(mut self, phase: PodPhase) -> Self {
-        self.pod.phase = phase;
         self
     }
 
@@ -112,7 +81,6 @@ impl PodBuilder {
     /// The pod.
     pub(crate) fn done(mut self) -> Arc<PodFacts> {
         self.pod.labels = self.labels.into_iter().collect();
-        self.pod.shape = Arc::new(self.shape);
         Arc::new(self.pod)
     }
 }

@@ -225,3 +225,7 @@ impl ObjectSource for KubeSource {
         })
     }
 }
+
+#[cfg(test)]
+#[path = "run_test.rs"]
+mod tests;

@@ -45,6 +45,9 @@ pub(super) struct Targets {
     pub(super) clock: Arc<dyn Clock>,
 }
 
+/// Namespace and name.
+type ObjectName = (Arc<str>, Arc<str>);
+
 /// A resource that is followed.
 struct Followed {
     shared: Arc<Shared>,
@@ -55,8 +58,8 @@ struct Followed {
 struct Shared {
     resource: Arc<ScaleResource>,
     /// Wanted objects of this resource. A target may be named under several spellings of its kind.
-    wanted: Mutex<BTreeMap<(Arc<str>, Arc<str>), BTreeSet<TargetId>>>,
-    to_read: Mutex<BTreeSet<(Arc<str>, Arc<str>)>>,
+    wanted: Mutex<BTreeMap<ObjectName, BTreeSet<TargetId>>>,
+    to_read: Mutex<BTreeSet<ObjectName>>,
     read_now: Notify,
     /// Namespaces (or all) whose watch is refused.
     unwatched: Mutex<HashSet<Option<Arc<str>>>>,
@@ -442,8 +445,6 @@ impl TargetSink {
         }
     }
 }
-
-type ObjectName = (Arc<str>, Arc<str>);
 
 fn object_name(
     meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,

@@ -211,5 +211,5 @@ impl Identity {
 }
 
 #[cfg(test)]
-#[path = "identity_test.rs"]
+#[path = "process_test.rs"]
 mod tests;
