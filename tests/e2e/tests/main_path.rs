@@ -61,9 +61,11 @@ async fn accept_queue(metric: &str, value: &str, limit: f64) -> Result<()> {
     bed.await_condition(&ns, "prefork", "Ready", "True").await?;
     // The agent has its directives once the coordinator has a value for the trigger.
     until("a first value", 30 * SECOND, || async {
-        within(bed.explain(&ns, "prefork").await?.to_string(), |text| {
-            text.contains("prefork") && has_value(text)
-        })
+        let explained = bed.explain(&ns, "prefork").await?;
+        within(
+            explained["latest"]["evaluation"]["why"]["triggers"][0]["outcome"].clone(),
+            |outcome| outcome["Proposed"].is_object(),
+        )
     })
     .await?;
 
@@ -127,29 +129,6 @@ async fn accept_queue(metric: &str, value: &str, limit: f64) -> Result<()> {
     ));
     bed.drop_namespace(&ns).await;
     Ok(())
-}
-
-fn has_value(explained: &str) -> bool {
-    serde_json::from_str::<Value>(explained).is_ok_and(|v| find_number(&v["why"]).is_some())
-}
-
-/// The first trigger value in an explanation.
-fn find_number(why: &Value) -> Option<f64> {
-    match why {
-        Value::Object(map) => map.iter().find_map(|(k, v)| {
-            if k.contains("value") {
-                number(v)
-            } else {
-                find_number(v)
-            }
-        }),
-        Value::Array(list) => list.iter().find_map(find_number),
-        _ => None,
-    }
-}
-
-fn number(value: &Value) -> Option<f64> {
-    value.as_f64().or_else(|| value.as_str()?.parse().ok())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -327,7 +306,8 @@ async fn show_3_kubernetes_workload() -> Result<()> {
     bed.apply(
         ns,
         &json!({"apiVersion": "e2e.neap.dev/v1", "kind": "Fleet", "metadata": {"name": "fleet"},
-        "spec": {"replicas": 0}, "status": {"replicas": 0, "selector": "app=fleet"}}))
+        "spec": {"replicas": 0}, "status": {"replicas": 0, "selector": "app=fleet"}}),
+    )
     .await?;
     let mut fleet = scaled_object(
         "fleet",

@@ -57,9 +57,10 @@ async fn zz_show_7_hpa_owned_is_observed() -> Result<()> {
         "an explanation of what Neap would do",
         30 * SECOND,
         || async {
-            within(bed.explain(ns, "app").await?, |v| {
-                v["why"]["desired"] == 3 || v["desired"] == 3
-            })
+            within(
+                bed.explain(ns, "app").await?["latest"]["evaluation"]["why"].clone(),
+                |why| why["desired"] == 3,
+            )
         },
     )
     .await?;
@@ -142,7 +143,7 @@ async fn zz_show_7_keda_owned_then_taken_over() -> Result<()> {
     let why = bed.explain(ns, "app").await?;
     println!("saw: KEDA-owned: {why}");
     ensure!(
-        why["desired"] == 3 || why["why"]["desired"] == 3,
+        why["latest"]["evaluation"]["why"]["desired"] == 3,
         "what Neap would do is not shown: {why}"
     );
     ensure!(

@@ -9,14 +9,14 @@ use anyhow::{Context, Result, bail};
 const ROOT: &str = "/sys/fs/cgroup";
 
 /// The directories; they are removed when this is dropped, after the processes in them ended.
-pub struct Cgroups {
+pub(crate) struct Cgroups {
     name: String,
     hierarchies: Vec<PathBuf>,
 }
 
 impl Cgroups {
     /// Makes `<hierarchy>/neap-load-<pid>/kubepods/...` in each hierarchy that the agent reads.
-    pub fn make() -> Result<Self> {
+    pub(crate) fn make() -> Result<Self> {
         let root = Path::new(ROOT);
         let hierarchies: Vec<PathBuf> = if root.join("cgroup.controllers").exists() {
             vec![root.to_owned()]
@@ -55,12 +55,12 @@ impl Cgroups {
     }
 
     /// As the kubelet's cgroupRoot.
-    pub fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         format!("/{}", self.name)
     }
 
     /// Puts a process into a container's group, which is made if need be.
-    pub fn put(&self, uid: &str, container: &str, pid: u32) -> Result<()> {
+    pub(crate) fn put(&self, uid: &str, container: &str, pid: u32) -> Result<()> {
         for hierarchy in &self.hierarchies {
             let pod = hierarchy
                 .join(&self.name)

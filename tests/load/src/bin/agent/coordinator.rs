@@ -23,7 +23,7 @@ use tonic::transport::{Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status, Streaming};
 
 /// Runs until it is dropped.
-pub struct Coordinator {
+pub(crate) struct Coordinator {
     /// host:port
     pub address: String,
     /// A token, of no meaning here.
@@ -37,7 +37,7 @@ pub struct Coordinator {
 
 /// What came.
 #[derive(Clone, Debug, Default)]
-pub struct Received {
+pub(crate) struct Received {
     pods: HashSet<String>,
     backlogs: HashSet<u32>,
     messages: u64,
@@ -49,7 +49,7 @@ pub struct Received {
 
 impl Received {
     /// In words, per second.
-    pub fn since(&self, before: &Self, phase: Duration) -> impl fmt::Display {
+    pub(crate) fn since(&self, before: &Self, phase: Duration) -> impl fmt::Display {
         let seconds = phase.as_secs_f64();
         let rate = |now: u64, before: u64| (now - before) as f64 / seconds;
         format!(
@@ -88,7 +88,7 @@ impl Received {
 
 impl Coordinator {
     /// Starts one that wants `all` pods read at 1 s and `port` of `queues` at 10 Hz.
-    pub async fn start(all: &[String], queues: &[String], port: u16) -> Result<Self> {
+    pub(crate) async fn start(all: &[String], queues: &[String], port: u16) -> Result<Self> {
         if rustls::crypto::aws_lc_rs::default_provider()
             .install_default()
             .is_err()
@@ -139,18 +139,18 @@ impl Coordinator {
     }
 
     /// What came so far.
-    pub fn received(&self) -> Received {
+    pub(crate) fn received(&self) -> Received {
         self.received.borrow().clone()
     }
 
     /// Waits until the agent has found all pods.
-    pub async fn wait_for_pods(&mut self, count: usize, patience: Duration) -> Result<()> {
+    pub(crate) async fn wait_for_pods(&mut self, count: usize, patience: Duration) -> Result<()> {
         self.wait("pods", patience, |received| received.pods.len() >= count)
             .await
     }
 
     /// Waits until the agent reads all queues.
-    pub async fn wait_for_backlogs(&mut self, count: usize, patience: Duration) -> Result<()> {
+    pub(crate) async fn wait_for_backlogs(&mut self, count: usize, patience: Duration) -> Result<()> {
         self.wait("accept queues", patience, |received| {
             received.backlogs.len() >= count
         })

@@ -12,7 +12,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
 use super::cgroups::Cgroups;
 
 /// One pod: a sandbox that owns the network namespace and listens, and two containers.
-pub struct Pod {
+pub(crate) struct Pod {
     /// Its UID.
     pub uid: String,
     sandbox: tokio::process::Child,
@@ -21,7 +21,7 @@ pub struct Pod {
 
 impl Pod {
     /// Starts the processes and puts each into its group.
-    pub async fn start(cgroups: &Cgroups, number: usize) -> Result<Self> {
+    pub(crate) async fn start(cgroups: &Cgroups, number: usize) -> Result<Self> {
         let program = std::env::current_exe()?;
         let uid = format!("{number:08x}-1234-4abc-8def-0123456789ab");
         let id = |container: usize| format!("{number:032x}{container:032x}");
@@ -69,7 +69,7 @@ impl Pod {
     }
 
     /// Lets its queue and its CPU time move from now on.
-    pub fn move_on(&mut self) -> Result<()> {
+    pub(crate) fn move_on(&mut self) -> Result<()> {
         for child in self.containers.iter_mut().chain([&mut self.sandbox]) {
             let mut stdin = child.stdin.take().context("told already")?;
             // A pipe takes one byte at once; its end stays open as long as the pod moves.
@@ -85,7 +85,7 @@ impl Pod {
 
 /// The sandbox: listens, and when told to, connects to itself so that the queue moves ten times a
 /// second.
-pub fn serve(port: u16) -> Result<()> {
+pub(crate) fn serve(port: u16) -> Result<()> {
     let up = std::process::Command::new("ip")
         .args(["link", "set", "lo", "up"])
         .status();
@@ -111,7 +111,7 @@ pub fn serve(port: u16) -> Result<()> {
 }
 
 /// A container: uses a little CPU time when told to.
-pub fn contain() -> Result<()> {
+pub(crate) fn contain() -> Result<()> {
     if !told_to_move() {
         return Ok(());
     }
