@@ -67,7 +67,7 @@ async fn a_burning_pod_is_measured_by_cgroups_of_this_machine() {
         }],
         ..Default::default()
     });
-    let _pod = kubepods.start(&uid(1), "while :; do :; done");
+    let _pod = kubepods.start(&uid(1), "exec sh -c 'while :; do :; done'");
     // 200 ms of CPU time, and some memory: it runs a shell.
     stream
         .value(SeriesKind::CpuUsage, PATIENCE, |micros| micros > 200_000)
