@@ -1,2 +1,7 @@
-//! `neap`.
-fn main() {}
+//! `neap`, also installed as `kubectl-neap`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    neap::main(std::env::args_os())
+}

@@ -45,7 +45,9 @@ pub struct LeaderSign {
 
 impl std::fmt::Debug for LeaderSign {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LeaderSign").field("pod_name", &self.pod_name).finish_non_exhaustive()
+        f.debug_struct("LeaderSign")
+            .field("pod_name", &self.pod_name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -69,7 +71,10 @@ impl LeaderSign {
         loop {
             let leads = {
                 let now = leadership.borrow_and_update();
-                now.leader.as_ref().filter(|_| now.is_self).map(|leader| leader.id)
+                now.leader
+                    .as_ref()
+                    .filter(|_| now.is_self)
+                    .map(|leader| leader.id)
             };
             let result = match leads {
                 Some(id) => self.show(id, shown != Some(id)).await,
@@ -106,8 +111,15 @@ impl LeaderSign {
     async fn show(&self, id: LeaderId, is_new: bool) -> Result<(), kube::Error> {
         let moved = self.renew(id).await?;
         if is_new {
-            let marked = self.pods.list_metadata(&ListParams::default().labels(&format!("{ROLE}=leader"))).await?;
-            for pod in marked.items.iter().filter(|pod| pod.name_any() != self.pod_name) {
+            let marked = self
+                .pods
+                .list_metadata(&ListParams::default().labels(&format!("{ROLE}=leader")))
+                .await?;
+            for pod in marked
+                .items
+                .iter()
+                .filter(|pod| pod.name_any() != self.pod_name)
+            {
                 self.label(&pod.name_any(), None).await?;
             }
             self.label(&self.pod_name, Some("leader")).await?;
@@ -137,11 +149,17 @@ impl LeaderSign {
                     ..LeaseSpec::default()
                 }),
             };
-            let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+            let params = PostParams {
+                field_manager: Some(FIELD_MANAGER.to_owned()),
+                ..PostParams::default()
+            };
             self.leases.create(&params, &lease).await?;
             return Ok(Some(None));
         };
-        let same = old.annotations().get(LEADER_ID).is_some_and(|known| *known == id.to_string());
+        let same = old
+            .annotations()
+            .get(LEADER_ID)
+            .is_some_and(|known| *known == id.to_string());
         let spec = old.spec.unwrap_or_default();
         let mut patch = json!({
             "metadata": {"annotations": {LEADER_ID: id.to_string()}},
@@ -151,13 +169,19 @@ impl LeaderSign {
             patch["spec"]["acquireTime"] = json!(now);
             patch["spec"]["leaseTransitions"] = json!(spec.lease_transitions.unwrap_or(0) + 1);
         }
-        self.leases.patch(LEASE, &params(), &Patch::Merge(patch)).await?;
+        self.leases
+            .patch(LEASE, &params(), &Patch::Merge(patch))
+            .await?;
         Ok((!same).then_some(spec.holder_identity))
     }
 
     async fn label(&self, pod: &str, role: Option<&str>) -> Result<(), kube::Error> {
         let patch = json!({"metadata": {"labels": {ROLE: role}}});
-        match self.pods.patch_metadata(pod, &params(), &Patch::Merge(patch)).await {
+        match self
+            .pods
+            .patch_metadata(pod, &params(), &Patch::Merge(patch))
+            .await
+        {
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
             other => other.map(|_| ()),
         }
@@ -184,7 +208,10 @@ impl LeaderSign {
             "regarding": {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
                 "namespace": self.namespace, "name": LEASE},
         });
-        let path = format!("/apis/events.k8s.io/v1/namespaces/{}/events", self.namespace);
+        let path = format!(
+            "/apis/events.k8s.io/v1/namespaces/{}/events",
+            self.namespace
+        );
         let request = axum::http::Request::post(path)
             .header("content-type", "application/json")
             .body(event.to_string().into_bytes())
@@ -195,7 +222,10 @@ impl LeaderSign {
 }
 
 fn params() -> PatchParams {
-    PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() }
+    PatchParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PatchParams::default()
+    }
 }
 
 #[cfg(test)]

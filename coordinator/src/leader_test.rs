@@ -10,7 +10,10 @@ const PODS: &str = "/api/v1/namespaces/neap-system/pods";
 const EVENTS: &str = "/apis/events.k8s.io/v1/namespaces/neap-system/events";
 
 fn id(term: u64, node: u64) -> LeaderId {
-    LeaderId { term, node: NodeId(node) }
+    LeaderId {
+        term,
+        node: NodeId(node),
+    }
 }
 
 fn server(lease: Option<Value>, marked: &[&str]) -> (ApiServer, LeaderSign) {
@@ -24,12 +27,21 @@ fn server(lease: Option<Value>, marked: &[&str]) -> (ApiServer, LeaderSign) {
     let pod = |name: &str| json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": {"name": name}});
     let items: Vec<Value> = marked.iter().map(|name| pod(name)).collect();
     server.get(PODS, json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadataList", "metadata": {}, "items": items}));
-    server.handle(Method::PATCH, &format!("{LEASES}/{LEASE}"), move |_| (200, Vec::new(), answer.clone()));
+    server.handle(Method::PATCH, &format!("{LEASES}/{LEASE}"), move |_| {
+        (200, Vec::new(), answer.clone())
+    });
     for name in ["neap-coordinator-0", "neap-coordinator-1"] {
         let answer = pod(name);
-        server.handle(Method::PATCH, &format!("{PODS}/{name}"), move |_| (200, Vec::new(), answer.clone()));
+        server.handle(Method::PATCH, &format!("{PODS}/{name}"), move |_| {
+            (200, Vec::new(), answer.clone())
+        });
     }
-    let sign = LeaderSign::new(client, Arc::new(SystemClock), "neap-system", "neap-coordinator-1");
+    let sign = LeaderSign::new(
+        client,
+        Arc::new(SystemClock),
+        "neap-system",
+        "neap-coordinator-1",
+    );
     (server, sign)
 }
 
@@ -44,7 +56,10 @@ async fn the_first_leader_makes_the_lease_and_labels_its_pod() {
     sign.show(id(1, 7), true).await.unwrap();
     let lease = server.last(LEASES).body;
     assert_eq!(lease["spec"]["holderIdentity"], "neap-coordinator-1");
-    assert_eq!(lease["metadata"]["annotations"][LEADER_ID], id(1, 7).to_string());
+    assert_eq!(
+        lease["metadata"]["annotations"][LEADER_ID],
+        id(1, 7).to_string()
+    );
     let label = server.last(&format!("{PODS}/neap-coordinator-1")).body;
     assert_eq!(label, json!({"metadata": {"labels": {ROLE: "leader"}}}));
     assert_eq!(server.last(EVENTS).body["reason"], "LeaderElected");
@@ -52,23 +67,39 @@ async fn the_first_leader_makes_the_lease_and_labels_its_pod() {
 
 #[tokio::test]
 async fn a_new_leader_takes_the_label_off_the_former_and_says_whom_it_follows() {
-    let (server, sign) = server(Some(held_by("neap-coordinator-0", &id(1, 3).to_string())), &["neap-coordinator-0"]);
+    let (server, sign) = server(
+        Some(held_by("neap-coordinator-0", &id(1, 3).to_string())),
+        &["neap-coordinator-0"],
+    );
     sign.show(id(2, 7), true).await.unwrap();
     let off = server.last(&format!("{PODS}/neap-coordinator-0")).body;
     assert_eq!(off, json!({"metadata": {"labels": {ROLE: null}}}));
     let lease = server.last(&format!("{LEASES}/{LEASE}")).body;
     assert_eq!(lease["spec"]["leaseTransitions"], 5);
-    let note = server.last(EVENTS).body["note"].as_str().unwrap().to_owned();
-    assert!(note.contains("neap-coordinator-1 leads") && note.contains("after neap-coordinator-0"), "{note}");
+    let note = server.last(EVENTS).body["note"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(
+        note.contains("neap-coordinator-1 leads") && note.contains("after neap-coordinator-0"),
+        "{note}"
+    );
 }
 
 #[tokio::test]
 async fn a_renewal_is_one_write_and_no_event() {
-    let (server, sign) = server(Some(held_by("neap-coordinator-1", &id(2, 7).to_string())), &["neap-coordinator-1"]);
+    let (server, sign) = server(
+        Some(held_by("neap-coordinator-1", &id(2, 7).to_string())),
+        &["neap-coordinator-1"],
+    );
     sign.show(id(2, 7), false).await.unwrap();
     let patches = server.all(&Method::PATCH);
     assert_eq!(patches.len(), 1);
-    assert!(patches[0].body["spec"]["acquireTime"].is_null(), "{}", patches[0].body);
+    assert!(
+        patches[0].body["spec"]["acquireTime"].is_null(),
+        "{}",
+        patches[0].body
+    );
     assert_eq!(server.all(&Method::POST).len(), 0);
 }
 
@@ -76,7 +107,11 @@ async fn a_renewal_is_one_write_and_no_event() {
 async fn the_sign_comes_down_when_leadership_ends() {
     let (server, sign) = server(None, &[]);
     let leading = |is_self| Leadership {
-        leader: Some(Leader { id: id(1, 7), name: "neap-coordinator-1".into(), address: "a:1".into() }),
+        leader: Some(Leader {
+            id: id(1, 7),
+            name: "neap-coordinator-1".into(),
+            address: "a:1".into(),
+        }),
         term: 1,
         is_self,
         ..Leadership::default()
@@ -85,7 +120,9 @@ async fn the_sign_comes_down_when_leadership_ends() {
     let stop = CancellationToken::new();
     let running = tokio::spawn(sign.run(told, stop.clone()));
     let pod = format!("{PODS}/neap-coordinator-1");
-    let label_of = |server: &ApiServer| (server.count(&pod) > 0).then(|| server.last(&pod).body["metadata"]["labels"][ROLE].clone());
+    let label_of = |server: &ApiServer| {
+        (server.count(&pod) > 0).then(|| server.last(&pod).body["metadata"]["labels"][ROLE].clone())
+    };
     let until = |want: Value| {
         let server = server.clone();
         async move {

@@ -1,5 +1,7 @@
 //! KEDA's layer: activation, cooldown, idle, pauses, fallback and formulas.
 
+#![allow(clippy::unwrap_used)] // helpers of tests are not seen as tests by clippy
+
 mod support;
 
 use std::time::Duration;

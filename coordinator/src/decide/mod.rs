@@ -31,5 +31,6 @@ mod writes;
 
 pub use compile::{CompileInput, Compiled, Invalid, compile};
 pub use decider::{DecideSettings, Decider, Parts};
+pub use references::References;
 pub use replicated::{Command, DecisionMachine, DecisionTable, FORMAT, TargetRecord};
 pub use time::{DecisionClock, Opened, TimeAnchor};

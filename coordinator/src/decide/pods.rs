@@ -145,7 +145,7 @@ mod tests {
                 .done()
         };
         let old = pod(Readiness::True, "old");
-        let first = views(&[old.clone()], Vec::new(), true, &time, &clock);
+        let first = views(std::slice::from_ref(&old), Vec::new(), true, &time, &clock);
         assert_eq!(first[0].pod.started, Some(Timestamp::from_millis(-300_000)));
 
         clock.advance(Duration::from_secs(10));

@@ -86,7 +86,7 @@ fn only_what_a_target_lives_on_makes_it_dirty() {
     feed(&mut stream, 4, 5, 4);
     assert_eq!(
         store.dirty().take().into_iter().collect::<Vec<_>>(),
-        [target.clone()]
+        std::slice::from_ref(&target)
     );
     stream
         .batch()

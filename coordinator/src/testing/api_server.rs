@@ -81,7 +81,8 @@ impl Watched {
     }
 
     fn send(&mut self, event: &str, object: &Value) {
-        self.watchers.retain(|watcher| watcher.send(Ok(line(event, object))).is_ok());
+        self.watchers
+            .retain(|watcher| watcher.send(Ok(line(event, object))).is_ok());
     }
 }
 
@@ -192,8 +193,16 @@ impl ApiServer {
 
     /// Serves a collection that is listed as a stream and then watched.
     pub(crate) fn watch(&self, path: &str, objects: Vec<Value>) {
-        let watched = Watched { objects, version: 100, watchers: Vec::new() };
-        self.0.lock().unwrap().watches.insert(path.to_owned(), watched);
+        let watched = Watched {
+            objects,
+            version: 100,
+            watchers: Vec::new(),
+        };
+        self.0
+            .lock()
+            .unwrap()
+            .watches
+            .insert(path.to_owned(), watched);
     }
 
     /// Tells the watchers of a collection of an event: `ADDED`, `MODIFIED` or `DELETED`.
@@ -215,7 +224,14 @@ impl ApiServer {
 
     /// Ends all watches of a collection, as a restart of the server does.
     pub(crate) fn cut(&self, path: &str) {
-        self.0.lock().unwrap().watches.get_mut(path).unwrap().watchers.clear();
+        self.0
+            .lock()
+            .unwrap()
+            .watches
+            .get_mut(path)
+            .unwrap()
+            .watchers
+            .clear();
     }
 
     /// How many requests of any method came for this path.

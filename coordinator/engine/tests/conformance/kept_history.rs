@@ -41,13 +41,6 @@ impl Comparison {
             .filter(|outcome| outcome.is_better())
             .count()
     }
-
-    pub(crate) fn worse(&self) -> usize {
-        self.outcomes
-            .iter()
-            .filter(|outcome| outcome.kept.beyond > outcome.lost.beyond)
-            .count()
-    }
 }
 
 impl fmt::Display for Comparison {

@@ -1,5 +1,7 @@
 //! Quantities: text to numbers and back.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests are not seen as tests by clippy
+
 use neap_units::Quantity;
 use serde::Deserialize;
 

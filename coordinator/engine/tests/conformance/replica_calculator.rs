@@ -1,5 +1,7 @@
 //! One metric at one moment.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests are not seen as tests by clippy
+
 use std::collections::BTreeMap;
 
 use neap_engine::replica_calculator::{

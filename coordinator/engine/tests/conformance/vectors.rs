@@ -1,3 +1,4 @@
+#![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests are not seen as tests by clippy
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;

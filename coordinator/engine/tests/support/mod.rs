@@ -1,4 +1,6 @@
 //! Specs and observations that tests and benchmarks build on.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests are not seen as tests by clippy
 #![allow(dead_code, reason = "each test takes what it needs")]
 
 use std::time::Duration;

@@ -150,7 +150,11 @@ impl Coordinator {
     }
 
     /// Waits until the agent reads all queues.
-    pub(crate) async fn wait_for_backlogs(&mut self, count: usize, patience: Duration) -> Result<()> {
+    pub(crate) async fn wait_for_backlogs(
+        &mut self,
+        count: usize,
+        patience: Duration,
+    ) -> Result<()> {
         self.wait("accept queues", patience, |received| {
             received.backlogs.len() >= count
         })
