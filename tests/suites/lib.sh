@@ -23,6 +23,55 @@ count_cargo() {
   passed=$((passed + ok)) failed=$((failed + bad))
 }
 
+# need_packages PROGRAM:PACKAGE...: installs, as root, the Debian package of each program that is missing.
+need_packages() {
+  local pair missing=()
+  for pair in "$@"; do
+    command -v "${pair%%:*}" >/dev/null || missing+=("${pair#*:}")
+  done
+  [ ${#missing[@]} -gt 0 ] || return 0
+  if [ "$(id -u)" -ne 0 ]; then
+    echo "missing, and to be installed by root: ${missing[*]}"
+    return 0
+  fi
+  echo "installing ${missing[*]}"
+  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+# use_own_bed NAME [BED ARGUMENT]...: brings up a bed for this suite, reads its env, and takes it down when the suite
+# ends. A suite without its bed has failed.
+use_own_bed() {
+  bed_tools=$(cd "$(dirname "${BASH_SOURCE[0]}")/../bed" && pwd)
+  bed_name=$1
+  shift
+  trap '"$bed_tools/down" "$bed_name" >/dev/null 2>&1' EXIT
+  if ! "$bed_tools/up" --name "$bed_name" "$@"; then
+    failed=$((failed + 1))
+    closing
+    exit 1
+  fi
+  # shellcheck source=/dev/null
+  . "${NEAP_BED_DIR:-/tmp/neap-bed}/$bed_name/env"
+}
+
+# install_neap [HELM ARGUMENT]...: Neap from this checkout, into the suite's own bed.
+install_neap() {
+  if ! "$bed_tools/install" "$bed_name" "$@"; then
+    failed=$((failed + 1))
+    closing
+    exit 1
+  fi
+}
+
+# cargo_in_bed ARGUMENT...: "cargo test" of what is built already, in the bed's network, with what the tests ask for.
+cargo_in_bed() {
+  local host=${API_SERVER#https://}
+  NEAP_BED_AUDIT=$AUDIT_LOG NEAP_BED_NODE_IP=${host%%:*} NEAP_BED_KUBECTL="$bed_tools/kubectl $bed_name" \
+    NEAP_BED_SERVICE="$bed_tools/service $bed_name" \
+    "$bed_tools/in" "$bed_name" env "PATH=$PATH" "HOME=$HOME" "KUBECONFIG=$KUBECONFIG" "$(command -v cargo)" test \
+    --locked --offline --no-fail-fast "$@" 2>&1
+}
+
 closing() {
   echo "$passed passed, $failed failed"
   [ "$failed" -eq 0 ]
