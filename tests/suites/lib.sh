@@ -63,13 +63,20 @@ install_neap() {
   fi
 }
 
-# cargo_in_bed ARGUMENT...: "cargo test" of what is built already, in the bed's network, with what the tests ask for.
+# build_tests: the binaries and tests of the whole workspace, as "cargo test --workspace" builds them. Any other choice
+# of packages means other features of the dependencies, and those built a second time.
+build_tests() {
+  cargo build --workspace --bins --tests --locked --quiet || { failed=$((failed + 1)); closing; exit 1; }
+}
+
+# cargo_in_bed --test NAME... -- ...: "cargo test" of what is built already, in the bed's network, with what the tests
+# ask for.
 cargo_in_bed() {
   local host=${API_SERVER#https://}
   NEAP_BED_AUDIT=$AUDIT_LOG NEAP_BED_NODE_IP=${host%%:*} NEAP_BED_KUBECTL="$bed_tools/kubectl $bed_name" \
     NEAP_BED_SERVICE="$bed_tools/service $bed_name" \
     "$bed_tools/in" "$bed_name" env "PATH=$PATH" "HOME=$HOME" "KUBECONFIG=$KUBECONFIG" "$(command -v cargo)" test \
-    --locked --offline --no-fail-fast "$@" 2>&1
+    --workspace --locked --offline --no-fail-fast "$@" 2>&1
 }
 
 closing() {
