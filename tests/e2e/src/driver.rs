@@ -1,8 +1,8 @@
 //! An open-loop load: connections at a fixed rate, whatever the server does with them.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -30,6 +30,8 @@ pub struct LoadReport {
     pub answered: u64,
     /// Requests refused, reset or not answered within 60 s.
     pub failed: u64,
+    /// What became of the first of those.
+    pub first_failure: Option<String>,
     /// Requests sent and not yet answered, sampled every 50 ms.
     pub outstanding: Vec<(Timestamp, u64)>,
 }
@@ -61,6 +63,7 @@ pub async fn drive(load: Load) -> LoadReport {
     let open = Arc::new(AtomicU64::new(0));
     let answered = Arc::new(AtomicU64::new(0));
     let failed = Arc::new(AtomicU64::new(0));
+    let first_failure = Arc::new(OnceLock::new());
     let mut outstanding = Vec::new();
     let mut requests = JoinSet::new();
     let began = Timestamp::now();
@@ -75,9 +78,24 @@ pub async fn drive(load: Load) -> LoadReport {
                 next += step;
                 open.fetch_add(1, Ordering::Relaxed);
                 let (open, answered, failed) = (open.clone(), answered.clone(), failed.clone());
+                let first_failure = first_failure.clone();
                 requests.spawn(async move {
-                    let ok = matches!(tokio::time::timeout(Duration::from_secs(60), ask(load.to)).await, Ok(Ok(())));
-                    if ok { &answered } else { &failed }.fetch_add(1, Ordering::Relaxed);
+                    let failure = match tokio::time::timeout(Duration::from_secs(60), ask(load.to)).await {
+                        Ok(Ok(())) => None,
+                        Ok(Err(error)) => Some(error.to_string()),
+                        Err(_) => Some("not answered within 60 s".to_owned()),
+                    };
+                    match failure {
+                        None => {
+                            answered.fetch_add(1, Ordering::Relaxed);
+                        }
+                        Some(failure) => {
+                            failed.fetch_add(1, Ordering::Relaxed);
+                            let after = start.elapsed().as_secs_f64();
+                            // Set once: the first counts.
+                            let _ = first_failure.set(format!("{failure} ({after:.1} s after the load began)"));
+                        }
+                    }
                     open.fetch_sub(1, Ordering::Relaxed);
                 });
             }
@@ -89,6 +107,7 @@ pub async fn drive(load: Load) -> LoadReport {
         began,
         answered: answered.load(Ordering::Relaxed),
         failed: failed.load(Ordering::Relaxed),
+        first_failure: first_failure.get().cloned(),
         outstanding,
     }
 }
@@ -119,6 +138,7 @@ mod tests {
             began,
             answered: 0,
             failed: 0,
+            first_failure: None,
             outstanding,
         }
     }

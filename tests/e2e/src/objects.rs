@@ -18,7 +18,7 @@ pub struct Workload<'a> {
 }
 
 impl Workload<'_> {
-    /// The object. Readiness is a TCP connect where the program serves.
+    /// The object. A pod that serves is ready once it listens.
     #[must_use]
     pub fn object(&self) -> Value {
         let serves = self.args.first() == Some(&"serve");
@@ -32,8 +32,12 @@ impl Workload<'_> {
             container["resources"] = json!({"requests": {"cpu": cpu}});
         }
         if serves {
-            // No readiness probe by TCP: its connects would stand in the very queue under test.
             container["ports"] = json!([{"name": "http", "containerPort": 8080}]);
+            // Not by TCP: the probe's connects would stand in the very queue under test.
+            container["startupProbe"] = json!({
+                "exec": {"command": ["/neap-workload", "listens"]},
+                "periodSeconds": 1, "failureThreshold": 60, "timeoutSeconds": 10,
+            });
         }
         let mut object = json!({
             "apiVersion": "apps/v1",

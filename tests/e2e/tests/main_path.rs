@@ -114,7 +114,12 @@ async fn accept_queue(metric: &str, value: &str, limit: f64) -> Result<()> {
         last as f64 <= pods as f64 * (limit.max(1.0) + 1.0),
         "{last} outstanding on {pods} pods"
     );
-    ensure!(load.failed == 0, "{} requests failed", load.failed);
+    ensure!(
+        load.failed == 0,
+        "{} requests failed, the first: {:?}",
+        load.failed,
+        load.first_failure
+    );
 
     // The HPA's default behaviour, with a shorter window: replicas go back to min.
     let shorter = json!({"spec": {"advanced": {"horizontalPodAutoscalerConfig": {"behavior": {"scaleDown": {"stabilizationWindowSeconds": 20}}}}}});

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use neap_e2e::{Load, drive};
 use tokio::signal::unix::{SignalKind, signal};
@@ -34,6 +34,13 @@ enum Mode {
         /// For how long, in seconds.
         #[arg(long, default_value_t = 60)]
         seconds: u64,
+    },
+    /// Succeeds when something listens on the port, without connecting to it: a connect would stand in the very queue
+    /// under test.
+    Listens {
+        /// Which TCP port.
+        #[arg(long, default_value_t = 8080, env = "PORT")]
+        port: u16,
     },
     /// Does nothing until it is told to stop.
     Wait,
@@ -73,6 +80,9 @@ async fn main() -> Result<()> {
                 _ = term.recv() => {}
             }
         }
+        Mode::Listens { port } => {
+            ensure!(listens(port)?, "nothing listens on port {port}");
+        }
         Mode::Wait => {
             term.recv().await;
         }
@@ -102,6 +112,25 @@ fn burn(time: Duration) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether the kernel's table of sockets has one that listens on `port`.
+fn listens(port: u16) -> Result<bool> {
+    const LISTEN: &str = "0A";
+    let wanted = format!(":{port:04X}");
+    for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
+        let text = std::fs::read_to_string(table).with_context(|| format!("reading {table}"))?;
+        let found = text.lines().skip(1).any(|line| {
+            let mut columns = line.split_whitespace().skip(1);
+            let local = columns.next().unwrap_or_default();
+            let state = columns.nth(1).unwrap_or_default();
+            local.ends_with(&wanted) && state == LISTEN
+        });
+        if found {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn thread_cpu() -> Result<Duration> {
