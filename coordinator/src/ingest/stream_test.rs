@@ -539,6 +539,8 @@ async fn a_token_that_the_api_server_refuses_ends_its_stream() {
     let bench = bench().await;
     let mut agent = bench.agent("n1").await;
     assert!(matches!(agent.hear().await.unwrap(), Down::Leader(_)));
+    // The first stream's review is on its own way: the answer to it must not change any more.
+    bench.api.asked(REVIEW, 1).await;
     bench.api.post(
         REVIEW,
         json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "metadata": {}, "spec": {},
@@ -582,11 +584,13 @@ async fn a_newer_stream_of_a_node_takes_over_and_their_number_is_bounded() {
     first.say(samples(2, 102, vec![], &[])).await;
     assert_eq!(first.end().await.code(), Code::Aborted);
 
+    // The second stream is one of them. Each is let in before the next one comes.
     let mut more = Vec::new();
-    for _ in 0..IngestLimits::default().streams_per_node {
-        more.push(bench.agent("n1").await);
+    for _ in 1..IngestLimits::default().streams_per_node {
+        let mut agent = bench.agent("n1").await;
+        assert!(matches!(agent.hear().await.unwrap(), Down::Leader(_)));
+        more.push(agent);
     }
-    let last = more.last_mut().unwrap();
-    let status = last.end().await;
+    let status = bench.agent("n1").await.end().await;
     assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
 }

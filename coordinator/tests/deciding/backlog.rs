@@ -49,7 +49,7 @@ async fn a_backlog_becomes_replicas_and_the_agents_are_asked_for_it() {
     bench.evaluate("web").await;
     assert_eq!(bench.scaler.writes(), []);
     bench.advance(Duration::from_millis(300));
-    let first = bench.scaler.write(0).await;
+    let first = bench.write(0).await;
     assert!((2..=4).contains(&first.replicas), "{first:?}");
     assert_eq!(
         first.version, "1",
@@ -59,9 +59,10 @@ async fn a_backlog_becomes_replicas_and_the_agents_are_asked_for_it() {
     // The second pod has no sample yet and counts as idle. Without a behaviour the HPA at most
     // doubles, or goes to 4.
     bench.pod("web", 1);
+    agent.heartbeat();
     bench.advance(Duration::from_millis(1_100));
-    let second = bench.scaler.write(1).await;
-    assert_eq!(second.replicas, 4);
+    let second = bench.write(1).await;
+    assert_eq!(second.replicas, (2 * first.replicas).max(4));
     assert!(second.at.since(first.at) >= Duration::from_secs(1));
 
     let (reason, _) = bench
@@ -103,7 +104,7 @@ async fn cpu_is_averaged_over_its_window_and_follows_the_hpas_formula() {
     );
     agent.counter(cpu, 15 * 150_000);
     bench.advance(Duration::from_millis(25));
-    assert_eq!(bench.scaler.write(0).await.replicas, 3);
+    assert_eq!(bench.write(0).await.replicas, 3);
     bench.stop().await;
 }
 
@@ -139,6 +140,6 @@ async fn absent_signals_scale_nothing() {
     }
     agent.heartbeat();
     bench.evaluate("web").await;
-    assert_eq!(bench.scaler.write(0).await.replicas, 1);
+    assert_eq!(bench.write(0).await.replicas, 1);
     bench.stop().await;
 }

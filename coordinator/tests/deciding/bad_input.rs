@@ -88,7 +88,7 @@ async fn each_fault_is_named_and_nobody_else_is_touched() {
             .await;
         assert_eq!(reason, "UnknownState", "{name}");
     }
-    assert_eq!(bench.scaler.write(0).await.replicas, 3);
+    assert_eq!(bench.write(0).await.replicas, 3);
     let written: Vec<_> = bench
         .scaler
         .writes()
@@ -114,7 +114,7 @@ async fn each_fault_is_named_and_nobody_else_is_touched() {
         json!({"minReplicaCount": 1, "triggers": [workload()]}),
     );
     bench.advance(Duration::from_secs(3));
-    assert_eq!(bench.scaler.write(1).await.replicas, 3);
+    assert_eq!(bench.write(1).await.replicas, 3);
     bench
         .passing(
             bench
@@ -137,7 +137,7 @@ async fn a_good_object_that_turns_bad_holds_its_replicas() {
         bench.pod("producer", n);
     }
     bench.advance(Duration::from_millis(50));
-    assert_eq!(bench.scaler.write(0).await.replicas, 3);
+    assert_eq!(bench.write(0).await.replicas, 3);
     bench.scaled_object(
         "web",
         json!({"minReplicaCount": 1, "triggers": [{"type": "none", "metadata": {}}]}),
@@ -209,7 +209,7 @@ async fn a_target_that_cannot_be_scaled_on_is_named() {
     bench.see("lost");
     bench.pod("producer", 0);
     bench.pod("producer", 1);
-    let write = bench.passing(bench.scaler.write(0)).await;
+    let write = bench.write(0).await;
     assert_eq!((write.target.as_str(), write.replicas), ("lost", 2));
     bench
         .passing(bench.publisher.condition("lost", "Ready", "True"))

@@ -8,6 +8,7 @@ use neap_coordinator::clock::{Boottime, Clock, ManualClock};
 use neap_coordinator::decide::DecideSettings;
 use neap_coordinator::keys::{TargetKey, TargetRef};
 use neap_coordinator::poll::PollLimits;
+use neap_coordinator::scaler::ScaleError;
 use neap_coordinator::signals::{
     BootId, ContainerId, NodeName, NodeTime, PodUid, SeriesKey, Signal, SignalLimits, SignalStore,
     StreamWriter, WantedSignals,
@@ -21,7 +22,7 @@ use neap_units::{Bytes, MilliValue};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::fakes::{ByHand, FakePublisher, FakeScaler, FakeSecrets};
+use crate::fakes::{ByHand, FakePublisher, FakeScaler, FakeSecrets, Write};
 
 pub(crate) const NS: &str = "ns";
 const NODE: &str = "n1";
@@ -182,13 +183,38 @@ impl Bench {
     /// Lets time go on, ten milliseconds at a time, until `wanted` has come: for what depends on
     /// coalescing and on the pace of status writes, and not on an exact time.
     pub(crate) async fn passing<T>(&self, wanted: impl Future<Output = T>) -> T {
+        let (each, step) = (Duration::from_millis(5), Duration::from_millis(10));
+        self.moving(wanted, each, step).await
+    }
+
+    /// Moves the clock on by `step`, `each` time that `wanted` has not come.
+    async fn moving<T>(
+        &self,
+        wanted: impl Future<Output = T>,
+        each: Duration,
+        step: Duration,
+    ) -> T {
         tokio::pin!(wanted);
         loop {
             tokio::select! {
                 found = &mut wanted => return found,
-                () = tokio::time::sleep(Duration::from_millis(5)) => self.clock.advance(Duration::from_millis(10)),
+                () = tokio::time::sleep(each) => self.clock.advance(step),
             }
         }
+    }
+
+    /// Waits for the `n`th write. Where it keeps us waiting, time goes on slowly: what a test did
+    /// just before may be taken in only after it moved the clock, and its coalescing and spacing
+    /// then begin there.
+    pub(crate) async fn write(&self, n: usize) -> Write {
+        let (each, step) = (Duration::from_millis(250), Duration::from_millis(25));
+        self.moving(self.scaler.write(n), each, step).await
+    }
+
+    /// Waits for the `n`th refused write, as [`Self::write`] does.
+    pub(crate) async fn refusal(&self, n: usize) -> (i32, ScaleError) {
+        let (each, step) = (Duration::from_millis(250), Duration::from_millis(25));
+        self.moving(self.scaler.refusal(n), each, step).await
     }
 
     /// Waits until the agents are asked for something.

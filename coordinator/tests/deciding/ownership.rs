@@ -56,7 +56,7 @@ async fn a_target_of_an_hpa_is_decided_and_explained_and_not_written() {
 
     bench.world.remove_hpa(&key("mine"));
     bench.advance(Duration::from_secs(1));
-    assert_eq!(bench.scaler.write(0).await.replicas, 3);
+    assert_eq!(bench.write(0).await.replicas, 3);
     bench.advance(Duration::from_secs(3));
     bench
         .passing(bench.publisher.condition("web", "Ready", "True"))
@@ -89,7 +89,7 @@ async fn what_a_living_keda_owns_is_not_touched_at_all() {
     bench.world.remove_hpa(&key("keda-hpa-web"));
     bench.advance(Duration::from_secs(1));
     assert_eq!(
-        bench.scaler.write(0).await.replicas,
+        bench.write(0).await.replicas,
         3,
         "from the current replicas"
     );
@@ -109,7 +109,7 @@ async fn the_older_of_two_scaled_objects_has_the_target() {
         json!({"creationTimestamp": "2027-01-15T07:59:00Z"}),
     );
     bench.advance(Duration::from_millis(50));
-    assert_eq!(bench.scaler.write(0).await.replicas, 3);
+    assert_eq!(bench.write(0).await.replicas, 3);
     let (_, message) = bench
         .passing(bench.publisher.condition("younger", "Ready", "False"))
         .await;
@@ -131,7 +131,7 @@ async fn a_deleted_object_restores_the_replicas_and_lets_go() {
     let metadata = json!({"finalizers": ["finalizer.keda.sh"]});
     bench.apply("web", restoring.clone(), metadata.clone());
     bench.advance(Duration::from_millis(50));
-    assert_eq!(bench.scaler.write(0).await.replicas, 3);
+    assert_eq!(bench.write(0).await.replicas, 3);
     bench.advance(Duration::from_secs(2));
     bench.evaluate("web").await;
 
