@@ -67,6 +67,44 @@ async fn a_conflict_is_read_again_and_decided_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_carries_the_version_last_seen_though_nothing_else_changed() {
+    let bench = bench_at_one().await;
+    // A controller writes the status all the time.
+    for version in [5, 8] {
+        bench.scaler.set("web", 1, version);
+        bench.see("web");
+    }
+    bench.pod("producer", 1);
+    bench.advance(Duration::from_millis(25));
+    let write = bench.write(0).await;
+    assert_eq!((write.replicas, write.version.as_str()), (2, "8"));
+    assert_eq!(bench.scaler.refused(), [], "no conflict");
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reset_that_a_conflict_shows_first_counts_too() {
+    let bench = bench_at_one().await;
+    *bench.scaler.manager.lock().unwrap() = Some("argocd-controller".to_owned());
+    for round in 0..3 {
+        bench.pod("producer", round + 1);
+        bench.advance(Duration::from_millis(1_100));
+        bench.write(usize::try_from(round).unwrap()).await;
+        bench.evaluate("web").await;
+        // The watch is late: the next write finds the reset.
+        let (_, version) = bench.scaler.get("web");
+        bench.scaler.set("web", 1, version + 1);
+    }
+    bench.pod("producer", 4);
+    bench.advance(Duration::from_millis(1_100));
+    let event = bench
+        .passing(bench.publisher.event("TargetContested"))
+        .await;
+    assert!(event.note.contains("argocd-controller"), "{}", event.note);
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn retry_after_is_honoured_for_all_targets() {
     let bench = bench_at_one().await;
     bench.deployment("other", 1);
