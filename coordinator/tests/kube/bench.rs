@@ -49,26 +49,39 @@ pub(crate) async fn bench(namespace: &str) -> Bench {
         apply_definition(&client, serde_json::to_value(definition).unwrap()).await;
     }
     let discovery = Arc::new(Discovery::new(client.clone(), clock.clone()));
-    let source = Arc::new(KubeSource::new(
-        client.clone(),
-        Scope::Cluster,
-        Scope::Cluster,
-        discovery.clone(),
-        clock.clone(),
-    ));
-    let (world, stop) = (Arc::new(World::new()), CancellationToken::new());
-    tokio::spawn(source.run(world.clone(), stop.clone()));
-    tokio::time::timeout(DEADLINE, world.synced())
-        .await
-        .expect("the world fills");
+    let scope = Scope::Cluster;
+    let (world, stop) = follow(&client, scope.clone(), scope, &discovery, &clock).await;
     Bench {
         client,
         namespace: namespace.to_owned(),
         clock,
         discovery,
         world,
-        _stop: stop.drop_guard(),
+        _stop: stop,
     }
+}
+
+/// A world that follows a scope, and looks for KEDA in another, as long as the guard lives.
+async fn follow(
+    client: &Client,
+    scope: Scope,
+    keda: Scope,
+    discovery: &Arc<Discovery>,
+    clock: &Arc<dyn Clock>,
+) -> (Arc<World>, DropGuard) {
+    let source = KubeSource::new(
+        client.clone(),
+        scope,
+        keda,
+        discovery.clone(),
+        clock.clone(),
+    );
+    let (world, stop) = (Arc::new(World::new()), CancellationToken::new());
+    tokio::spawn(Arc::new(source).run(world.clone(), stop.clone()));
+    tokio::time::timeout(DEADLINE, world.synced())
+        .await
+        .expect("the world fills");
+    (world, stop.drop_guard())
 }
 
 pub(crate) async fn apply_definition(client: &Client, definition: Value) {
@@ -163,6 +176,11 @@ impl Bench {
             TargetState::Found(facts) => Some(facts.replicas),
             _ => None,
         }
+    }
+
+    /// A further world, of another scope.
+    pub(crate) async fn follow(&self, scope: Scope, keda: Scope) -> (Arc<World>, DropGuard) {
+        follow(&self.client, scope, keda, &self.discovery, &self.clock).await
     }
 
     pub(crate) fn scaler(&self) -> KubeScaler {

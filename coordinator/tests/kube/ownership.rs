@@ -8,6 +8,7 @@ use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams};
 use neap_api::ScaledObject;
 use neap_coordinator::publish::Publisher;
+use neap_coordinator::source::kube::Scope;
 use neap_coordinator::world::{KedaPresence, Owner};
 use serde_json::{Value, json};
 
@@ -60,6 +61,13 @@ async fn owners_are_seen_and_what_keda_left_is_removed() {
             matches!(world.owner(&key), Owner::Keda(_)).then_some(())
         })
         .await;
+    // Also for who watches other namespaces alone, unless KEDA is looked for elsewhere.
+    let elsewhere = || Scope::new(&["default".to_owned()]);
+    let living = bench.follow(elsewhere(), Scope::Cluster).await.0.keda();
+    assert!(matches!(living, KedaPresence::Alive { .. }), "{living:?}");
+    let gone = bench.follow(elsewhere(), elsewhere()).await.0.keda();
+    assert_eq!(gone, KedaPresence::Gone);
+
     leases
         .delete("operator.keda.sh", &Default::default())
         .await

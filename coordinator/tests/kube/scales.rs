@@ -5,7 +5,7 @@ use std::time::Duration;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
 use neap_coordinator::scaler::{ScaleError, Scaler};
-use neap_coordinator::world::{TargetProblem, TargetState};
+use neap_coordinator::world::{TargetProblem, TargetState, is_older_version};
 use serde_json::json;
 
 use crate::bench::{apply_definition, bench, create, leader};
@@ -37,6 +37,26 @@ async fn a_scale_is_read_written_and_watched() {
     assert_eq!(pods[0].shape.declared_tcp_ports(), [8080]);
     assert_eq!(pods[0].started_containers[0].name.as_ref(), "app");
     assert_eq!(pods[0].started_containers[0].id.as_str().len(), 64);
+
+    // A write must carry the latest version, also where nothing of the scale changed.
+    let noted = Patch::Merge(json!({"metadata": {"annotations": {"note": "anything"}}}));
+    let noted = bench
+        .api::<Deployment>()
+        .patch("web", &PatchParams::default(), &noted)
+        .await
+        .unwrap();
+    let version = noted.metadata.resource_version.unwrap();
+    bench
+        .see(
+            "a change of nothing that matters moves the version",
+            |world| match world.target(&target) {
+                TargetState::Found(facts) => {
+                    (!is_older_version(&facts.resource_version, &version)).then_some(())
+                }
+                _ => None,
+            },
+        )
+        .await;
 
     let scaler = bench.scaler();
     let deadline = || bench.clock.boottime() + Duration::from_secs(10);
@@ -156,6 +176,17 @@ async fn targets_of_every_kind_and_what_is_wrong_with_them() {
     bench
         .see("and followed", |_| bench.replicas(&ark).filter(|n| *n == 5))
         .await;
+    let by_flux = PatchParams {
+        field_manager: Some("flux".into()),
+        ..PatchParams::default()
+    };
+    let crew = Patch::Merge(json!({"spec": {"crew": 1}}));
+    ships.patch("ark", &by_flux, &crew).await.unwrap();
+    assert_eq!(
+        bench.scaler().last_writer(&ark).await.as_deref(),
+        Some("flux"),
+        "its replicas stand in another field than spec.replicas"
+    );
 
     for (name, target, expected) in [
         (
