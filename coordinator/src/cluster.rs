@@ -15,13 +15,14 @@ use crate::identity::{Identity, IdentityConfig, IdentityError};
 use crate::ingest::{
     self, Addresses, IngestCollector, IngestFigures, IngestLimits, IngestParts, StreamSlots,
 };
+use crate::kube_api::{ClientError, infer_client};
 use crate::leader::LeaderSign;
 use crate::poll::PollLimits;
 use crate::publish::kube::KubePublisher;
 use crate::scaler::kube::KubeScaler;
 use crate::service::{Ports, Service, ServiceConfig, ServiceError};
 use crate::signals::SignalLimits;
-use crate::source::kube::{ClientError, Clients, Discovery, KubeReader, KubeSource, Scope};
+use crate::source::kube::{Discovery, KubeReader, KubeSource, Scope};
 use crate::world::World;
 
 /// A new cluster is formed without the answer of a minority after this time.
@@ -56,39 +57,42 @@ pub enum ClusterError {
 /// [`ClusterError`]: the process then ends, and Kubernetes starts it again.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), ClusterError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let clients = Clients::infer().await?;
+    let client = infer_client(&config.pod_name).await?;
     let names = IdentityConfig {
         service: config.service.clone(),
         peers_service: config.peers_service.clone(),
         agent_service_accounts: config.agent_accounts(),
         ..IdentityConfig::new(&config.namespace, &config.pod_name)
     };
-    let started = Identity::start(clients.read.clone(), names, clock.clone(), &shutdown).await?;
+    let started = Identity::start(client.clone(), names, clock.clone(), &shutdown).await?;
     let Some(identity) = started else {
         return Ok(());
     };
 
-    let discovery = Arc::new(Discovery::new(clients.read.clone(), clock.clone()));
+    let discovery = Arc::new(Discovery::new(client.clone(), clock.clone()));
     let scope = Scope::new(&config.watched());
+    let keda: Vec<String> = config.keda_in().map(str::to_owned).into_iter().collect();
+    let keda = Scope::new(&keda);
     let ports = Ports {
         source: Arc::new(KubeSource::new(
-            clients.read.clone(),
+            client.clone(),
             scope,
+            keda,
             discovery.clone(),
             clock.clone(),
         )),
         scaler: Arc::new(KubeScaler::new(
-            &clients,
+            client.clone(),
             discovery,
             clock.clone(),
             &config.pod_name,
         )),
         publisher: Arc::new(KubePublisher::new(
-            &clients,
+            client.clone(),
             clock.clone(),
             &config.pod_name,
         )),
-        secrets: Arc::new(KubeReader::new(clients.read.clone())),
+        secrets: Arc::new(KubeReader::new(client.clone())),
         clock: clock.clone(),
     };
     let mut service = Service::start(
@@ -105,7 +109,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Clus
         identity.keep(stop).await;
         String::new()
     });
-    let sign = LeaderSign::new(clients.read, clock, &config.namespace, &config.pod_name);
+    let sign = LeaderSign::new(client, clock, &config.namespace, &config.pod_name);
     let (leadership, stop) = (service.consensus.leadership(), service.stop.clone());
     service.spawn("leader sign", async move {
         sign.run(leadership, stop).await;

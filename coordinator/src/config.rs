@@ -58,6 +58,9 @@ pub struct Config {
         default_value = ""
     )]
     pub watch_namespaces: Vec<String>,
+    /// Namespace of KEDA's operator, whose Lease tells whether it lives; looked for in all if empty.
+    #[arg(long, env = "NEAP_KEDA_NAMESPACE", default_value = "", value_parser = dns_label_or_empty)]
+    pub keda_namespace: String,
     /// ServiceAccounts that agents run as, separated by commas: `NAME`, or `NAMESPACE/NAME` with Neap's
     /// own namespace.
     #[arg(
@@ -98,6 +101,13 @@ fn dns_label(text: &str) -> Result<String, String> {
     }
 }
 
+fn dns_label_or_empty(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Ok(String::new());
+    }
+    dns_label(text)
+}
+
 fn ordinal_name(text: &str) -> Result<String, String> {
     match text
         .rsplit_once('-')
@@ -125,6 +135,11 @@ impl Config {
             .map(|name| name.trim().to_owned())
             .filter(|name| !name.is_empty())
             .collect()
+    }
+
+    /// The namespace to look for KEDA's operator in; `None` means all.
+    pub fn keda_in(&self) -> Option<&str> {
+        Some(self.keda_namespace.as_str()).filter(|name| !name.is_empty())
     }
 
     /// Names of the agents' ServiceAccounts, all in Neap's own namespace.
@@ -202,6 +217,9 @@ mod tests {
         assert_eq!((members[1].0.as_str(), members[1].1.as_str()), second);
         assert_eq!(config.watched(), ["a", "b"]);
         assert_eq!(parse(&[]).unwrap().watched(), [] as [&str; 0]);
+        assert_eq!(config.keda_in(), None);
+        let keda = parse(&["--keda-namespace", "keda"]).unwrap();
+        assert_eq!(keda.keda_in(), Some("keda"));
         assert_eq!(config.agent_accounts(), ["neap-agent"]);
         let accounts = parse(&["--agent-service-accounts", "neap/a,b"])
             .unwrap()
@@ -216,6 +234,7 @@ mod tests {
             ("--tolerance", "1.5", "from 0 to below 1"),
             ("--replicas", "0", "1..=9"),
             ("--namespace", "Neap", "a-z, 0-9 and -"),
+            ("--keda-namespace", "Keda", "a-z, 0-9 and -"),
             ("--pod-name", "coordinator", "such as neap-coordinator-0"),
             ("--node-listen", "9700", "invalid socket address"),
         ] {

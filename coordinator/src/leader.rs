@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use neap_consensus::{LeaderId, Leadership};
 
 use crate::clock::Clock;
-use crate::scaler::kube::FIELD_MANAGER;
+use crate::kube_api::{About, EventForm, FIELD_MANAGER};
 
 /// Name of the Lease.
 pub const LEASE: &str = "neap-coordinator";
@@ -194,27 +194,24 @@ impl LeaderSign {
             }
             _ => format!("{} leads as {id}", self.pod_name),
         };
-        let event = json!({
-            "apiVersion": "events.k8s.io/v1",
-            "kind": "Event",
-            "metadata": {"generateName": format!("{LEASE}-"), "namespace": self.namespace},
-            "eventTime": format!("{:.6}", self.clock.wall()),
-            "reportingController": "neap-coordinator",
-            "reportingInstance": self.pod_name,
-            "action": "Leading",
-            "reason": "LeaderElected",
-            "note": note,
-            "type": "Normal",
-            "regarding": {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
-                "namespace": self.namespace, "name": LEASE},
-        });
-        let path = format!(
-            "/apis/events.k8s.io/v1/namespaces/{}/events",
-            self.namespace
-        );
-        let request = axum::http::Request::post(path)
+        let form = EventForm {
+            about: About {
+                api_version: "coordination.k8s.io/v1",
+                kind: "Lease",
+                namespace: &self.namespace,
+                name: LEASE,
+                uid: None,
+            },
+            pod_name: &self.pod_name,
+            at: self.clock.wall(),
+            action: "Leading",
+            reason: "LeaderElected",
+            note: &note,
+            warning: false,
+        };
+        let request = axum::http::Request::post(form.path())
             .header("content-type", "application/json")
-            .body(event.to_string().into_bytes())
+            .body(form.body().to_string().into_bytes())
             .map_err(kube::Error::HttpError)?;
         self.client.request::<Value>(request).await?;
         Ok(())

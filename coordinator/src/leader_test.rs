@@ -131,7 +131,7 @@ async fn the_sign_comes_down_when_leadership_ends() {
                     tokio::task::yield_now().await;
                 }
             };
-            tokio::time::timeout(Duration::from_secs(10), seen).await
+            tokio::time::timeout(Duration::from_secs(60), seen).await
         }
     };
     until(json!("leader")).await.expect("the label goes on");

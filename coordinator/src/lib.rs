@@ -6,8 +6,8 @@
 //!             poll  ->                              -> publish
 //! ```
 //!
-//! Kubernetes has a name only in `source::kube`, `scaler::kube`, `publish::kube`, `identity` and
-//! `leader`; everything else speaks of targets, specs and signals.
+//! Kubernetes has a name only in `kube_api`, `source::kube`, `scaler::kube`, `publish::kube`,
+//! `identity` and `leader`; everything else speaks of targets, specs and signals.
 
 pub mod clock;
 pub mod cluster;
@@ -16,6 +16,7 @@ pub mod decide;
 pub mod identity;
 pub mod ingest;
 pub mod keys;
+pub mod kube_api;
 pub mod leader;
 pub mod metrics;
 pub mod poll;

@@ -81,7 +81,8 @@ pub enum ServiceError {
 
 /// Tasks get so long to end.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
-const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// How soon targets hear that a node has gone silent, and memory of gone nodes is freed.
+const SWEEP_EVERY: Duration = Duration::from_secs(5);
 
 /// A running coordinator.
 pub struct Service {

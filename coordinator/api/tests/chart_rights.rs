@@ -82,6 +82,16 @@ fn roles_stand_where_they_are_meant_to() {
             "shop/neap-coordinator-served",
         ]
     );
+    assert_eq!(
+        places(&["watchNamespaces={shop}"]),
+        [
+            "neap-coordinator",
+            "neap-coordinator-keda",
+            "neap-system/neap-coordinator",
+            "shop/neap-coordinator-served",
+        ],
+        "KEDA may live outside of what is watched"
+    );
     assert!(places(&["rbac.create=false"]).is_empty());
 }
 
@@ -134,9 +144,6 @@ fn expand(rule: &Rule, when: &str, settings: &[&str]) -> Vec<Rule> {
         "a named kind outside apps" => true,
         other => panic!("docs/rbac.md: condition {other:?} is not known"),
     };
-    if rule.0 == "keda" && watched && value("rbac.kedaNamespace").is_none() {
-        return vec![];
-    }
     if rule.1 != "GROUP" {
         return vec![rule.clone()];
     }

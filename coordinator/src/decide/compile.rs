@@ -143,7 +143,10 @@ pub fn compile(input: &CompileInput<'_>) -> Result<Compiled, Invalid> {
         target_name: spec.scale_target_ref.name.clone(),
         min_replicas: spec.min_replicas(),
         max_replicas: spec.max_replicas(),
-        idle_replicas: spec.idle_replica_count,
+        // Beside an explicit minimum of 0 an idle count of 0 says the same twice, and KEDA lets it pass.
+        idle_replicas: spec
+            .idle_replica_count
+            .filter(|idle| (*idle, spec.min_replicas()) != (0, 0)),
         triggers: specs,
         behavior,
         zero: ZeroHandling::Triggers,
@@ -160,8 +163,20 @@ pub fn compile(input: &CompileInput<'_>) -> Result<Compiled, Invalid> {
             FirstStep::Behavior
         },
         restore_original: spec.restore_to_original_replica_count(),
-        settings: input.settings,
+        settings: settings(input.settings, &triggers),
     };
+    let faults: Vec<String> = neap_engine::validate_spec(&compiled)
+        .into_iter()
+        .map(|fault| {
+            format!(
+                "{}: {} is not allowed: {}",
+                fault.field, fault.value, fault.allowed
+            )
+        })
+        .collect();
+    if !faults.is_empty() {
+        return Err(Invalid { faults });
+    }
     Ok(Compiled {
         spec: compiled,
         triggers,
@@ -315,6 +330,22 @@ fn metric_spec(trigger: &BuiltTrigger, target: &Target) -> MetricSpec {
             average_value: *average,
             capacity_floor: needs_floor(&trigger.source).then(CapacityFloor::default),
         },
+    }
+}
+
+/// A queue is answered when its mean over the window crosses the line, and does not wait for a look
+/// at the HPA's pace to tell it from noise: the window has smoothed it already.
+fn settings(settings: Settings, triggers: &[BuiltTrigger]) -> Settings {
+    let is_queue = |trigger: &BuiltTrigger| {
+        matches!(trigger.source, Source::NodeLocal(NodeLocal::AcceptQueue(_)))
+    };
+    if triggers.iter().any(is_queue) {
+        Settings {
+            noise_margin: 0.0,
+            ..settings
+        }
+    } else {
+        settings
     }
 }
 

@@ -121,6 +121,8 @@ pub(super) struct WriteDone {
     pub(super) result: Result<Written, ScaleError>,
     /// The scale as it is after a conflict or an unknown outcome.
     pub(super) fresh: Option<Scale>,
+    /// When it was sent, and how long it took.
+    pub(super) sent: Boottime,
     pub(super) took: Duration,
 }
 
@@ -139,6 +141,8 @@ pub struct Decider {
     pub(super) next_flush: Boottime,
     pub(super) last_entry: Boottime,
     pub(super) leading: Option<Leading>,
+    /// Every kind of object has been listed: before that an owner of a target may not be known.
+    listed: bool,
     pub(super) replay_over: bool,
     /// Retry-After holds for the server, not for one target.
     pub(super) writes_from: Boottime,
@@ -170,6 +174,7 @@ impl Decider {
             next_flush: now,
             last_entry: now,
             leading: None,
+            listed: false,
             replay_over: false,
             writes_from: now,
             wanted: WantedIndex::new(),
@@ -189,6 +194,7 @@ impl Decider {
     /// watches warm and decides nothing.
     pub async fn run(mut self) {
         let mut changes = self.parts.world.changes();
+        let mut freshness = self.parts.world.freshness();
         let mut leadership = self.parts.consensus.leadership();
         leadership.mark_changed();
         let stop = self.stop.clone();
@@ -209,16 +215,18 @@ impl Decider {
                 taken = changes.next() => self.on_changes(taken),
                 Some(outcome) = self.parts.polls.recv() => self.on_poll(outcome),
                 () = self.parts.store.dirty().wait() => self.on_signals(),
+                Ok(()) = freshness.changed(), if !self.listed => {}
                 () = self.parts.clock.sleep_until(wake) => {}
             }
-            let listed = self.parts.world.is_synced();
+            // Asked before the changes are taken: what was listed is then among them.
+            self.listed = self.listed || self.parts.world.is_synced();
             self.drain(&mut changes, &mut leadership);
-            if listed {
-                self.sweep_records();
-            }
             self.wanted.publish();
-            if self.leading.is_some() {
-                self.tick().await;
+            if self.listed {
+                self.sweep_records();
+                if self.leading.is_some() {
+                    self.tick().await;
+                }
             }
         }
         // Nobody listens any more: tasks that still report must not wait for it.
@@ -246,7 +254,7 @@ impl Decider {
 
     fn next_wake(&mut self) -> Boottime {
         let far = self.parts.clock.boottime() + Duration::from_secs(3_600);
-        if self.leading.is_none() {
+        if self.leading.is_none() || !self.listed {
             return far;
         }
         let due = self.due.next().unwrap_or(far);
@@ -364,6 +372,7 @@ impl Decider {
         target.committed = self.parts.table.record(key);
         target.pace = Default::default();
         target.clearing = None;
+        target.leftover = None;
         let Some(record) = &target.committed else {
             target.state = Default::default();
             return;

@@ -103,13 +103,32 @@ struct Samples {
     sum: f64,
     drift: f64,
     count: u32,
+    /// Pods that run or are about to, with a sample or without.
+    current: u32,
     arrivals: Option<f64>,
+    /// When the first of the pods without a sample will have one, with nothing read anew.
+    covered_at: Option<Boottime>,
+}
+
+/// What a look at one pod gave.
+#[derive(Clone, Copy)]
+enum Look {
+    Sample(PodSample),
+    /// Nothing yet: the window is covered then.
+    CoveredAt(Boottime),
+    Absent,
 }
 
 impl Samples {
-    fn push(&mut self, sample: Option<PodSample>, context: &GatherContext<'_>) {
-        let Some(sample) = sample else {
-            return self.per_pod.push(None);
+    fn push(&mut self, pod: &PodView, look: Look, context: &GatherContext<'_>) {
+        self.current += u32::from(pod.facts.is_current());
+        let sample = match look {
+            Look::Sample(sample) => sample,
+            Look::CoveredAt(at) => {
+                self.covered_at = self.covered_at.into_iter().chain([at]).min();
+                return self.per_pod.push(None);
+            }
+            Look::Absent => return self.per_pod.push(None),
         };
         self.sum += sample.milli;
         self.drift += sample.drift;
@@ -124,38 +143,50 @@ impl Samples {
         }));
     }
 
-    /// When to look again: where the mean moves towards its target, at the crossing.
-    fn again(
-        &self,
-        trigger: &BuiltTrigger,
-        target: MilliValue,
-        tolerance: f64,
-    ) -> Option<Duration> {
-        if self.count == 0 {
-            return None;
-        }
-        let mean = self.sum / f64::from(self.count);
-        let drift = self.drift / f64::from(self.count);
+    /// When to look again although nothing new is read: where the sum moves up towards the number
+    /// that takes another replica, at the crossing.
+    fn again(&self, trigger: &BuiltTrigger, target: MilliValue, up: UpEdge) -> Option<Duration> {
         let target = target.get() as f64;
-        if drift.abs() <= target / 1e3 {
+        if self.count == 0 || self.drift.abs() / f64::from(self.count) <= target / 1e3 {
             return None;
         }
         let step = match trigger.source {
-            Source::NodeLocal(NodeLocal::AcceptQueue(_)) if drift > 0.0 => QUEUE_STEP,
+            Source::NodeLocal(NodeLocal::AcceptQueue(_)) if self.drift > 0.0 => QUEUE_STEP,
             _ => SETTLE_STEP,
         };
-        let edge = target * (1.0 + tolerance);
-        if drift > 0.0 && mean <= edge {
-            let seconds = ((edge - mean) / drift).clamp(0.0, step.as_secs_f64());
+        // Pods without a sample count as idle on the way up, and a ratio within the tolerance asks
+        // for nothing.
+        let pods = f64::from(self.current.max(self.count));
+        let edge = target * (pods * (1.0 + up.tolerance)).max(f64::from(up.replicas));
+        if self.drift > 0.0 && self.sum <= edge {
+            let seconds = ((edge - self.sum) / self.drift).clamp(0.0, step.as_secs_f64());
             return Some((Duration::from_secs_f64(seconds) + LEAST_STEP).min(step));
         }
         Some(step)
     }
+
+    /// When to look again because a window is covered by then.
+    fn covered_after(&self, now: Boottime) -> Option<Duration> {
+        let left = self.covered_at?.since(now);
+        // Due already: what is late to say that it was read says so within a heartbeat.
+        Some(if left.is_zero() {
+            SETTLE_STEP
+        } else {
+            left + LEAST_STEP
+        })
+    }
+}
+
+/// What asks for one more replica.
+#[derive(Clone, Copy)]
+struct UpEdge {
+    tolerance: f64,
+    replicas: i32,
 }
 
 /// While a queue fills, at least so often.
 const QUEUE_STEP: Duration = Duration::from_millis(100);
-/// While a window empties, a counter's window slides, or a pod has no sample, so often.
+/// While a window empties or a counter's window slides, so often.
 const SETTLE_STEP: Duration = Duration::from_secs(1);
 /// A resource window that moves less than this per second, in thousandths of a core, is level.
 const LEAST_DRIFT: f64 = 0.1;
@@ -163,10 +194,12 @@ const LEAST_DRIFT: f64 = 0.1;
 const LEAST_STEP: Duration = Duration::from_millis(5);
 
 /// Gathers the readings of `compiled`'s triggers. `polled` and `workloads` hold, for each built
-/// trigger, what its source last said and the selector of the pods it counts.
+/// trigger, what its source last said and the selector of the pods it counts; `replicas` is what
+/// the target has.
 pub(super) fn gather(
     compiled: &Compiled,
     pods: &[PodView],
+    replicas: i32,
     polled: &[Option<Polled>],
     workloads: &[Option<Selector>],
     namespace: &str,
@@ -179,6 +212,10 @@ pub(super) fn gather(
         next_edge: None,
         without_agent: 0,
     };
+    let up = UpEdge {
+        tolerance: up_tolerance(compiled),
+        replicas,
+    };
     let (mut samples, without_agent) = pod_samples(compiled, pods, context);
     gathered.without_agent = without_agent;
     for &(at, metric) in &compiled.inputs {
@@ -187,18 +224,11 @@ pub(super) fn gather(
             Source::Resource(_) | Source::NodeLocal(_) => {
                 let taken = std::mem::take(&mut samples[at]);
                 let again = match trigger.metrics[metric].target {
-                    Target::Pods { average } => {
-                        taken.again(trigger, average, compiled.spec.settings.tolerance)
-                    }
+                    Target::Pods { average } => taken.again(trigger, average, up),
                     _ => (taken.drift.abs() > LEAST_DRIFT).then_some(SETTLE_STEP),
                 };
-                // A window that is not covered yet will be, and an idle queue sends nothing to say so.
-                let absent = taken
-                    .per_pod
-                    .iter()
-                    .any(Option::is_none)
-                    .then_some(SETTLE_STEP);
-                gathered.again = [gathered.again, again, absent].into_iter().flatten().min();
+                let covered = taken.covered_after(context.now);
+                gathered.again = [gathered.again, again, covered].into_iter().flatten().min();
                 pods_reading(taken, now)
             }
             Source::Polled(_) => {
@@ -244,6 +274,13 @@ pub(super) fn gather(
     gathered
 }
 
+/// The tolerance on the way up.
+fn up_tolerance(compiled: &Compiled) -> f64 {
+    let own = compiled.spec.behavior.as_ref();
+    own.and_then(|behavior| behavior.scale_up.tolerance)
+        .unwrap_or(compiled.spec.settings.tolerance)
+}
+
 /// For each built trigger its samples, pod by pod, and how many pods have no live agent.
 fn pod_samples(
     compiled: &Compiled,
@@ -267,10 +304,16 @@ fn pod_samples(
     }
     let mut without_agent = 0;
     for pod in pods {
-        let read = |view: &NodeView<'_>| -> Vec<Option<PodSample>> {
+        let look = |view: &NodeView<'_>, source| match node_local::sample(view, &pod.facts, source)
+        {
+            Some(sample) => Look::Sample(sample),
+            None => node_local::covered_at(view, &pod.facts, source)
+                .map_or(Look::Absent, Look::CoveredAt),
+        };
+        let read = |view: &NodeView<'_>| -> Vec<Look> {
             local
                 .iter()
-                .map(|&at| node_local::sample(view, &pod.facts, &compiled.triggers[at].source))
+                .map(|&at| look(view, &compiled.triggers[at].source))
                 .collect()
         };
         let seen = pod
@@ -282,7 +325,8 @@ fn pod_samples(
             without_agent += 1;
         }
         for (n, &at) in local.iter().enumerate() {
-            samples[at].push(seen.as_ref().and_then(|seen| seen[n]), context);
+            let look = seen.as_ref().map_or(Look::Absent, |seen| seen[n]);
+            samples[at].push(pod, look, context);
         }
     }
     (samples, without_agent)

@@ -8,9 +8,9 @@ use neap_triggers::{
 
 use crate::clock::Boottime;
 use crate::signals::{
-    NodeView, PressureKind, PressureResource, SeriesKey, Signal, SignalSet, Wanted,
+    NodeView, PressureKind, PressureResource, SeriesKey, Signal, SignalSet, Wanted, WindowReading,
 };
-use crate::world::{ContainerRole, PodFacts};
+use crate::world::{Container, ContainerRole, PodFacts, StartedContainer};
 
 /// One pod's number.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -38,26 +38,63 @@ pub(super) fn sample(view: &NodeView<'_>, pod: &PodFacts, source: &Source) -> Op
     }
 }
 
+/// When `pod` will have a number for `source` if nothing changes but time; that may be in the past.
+/// `None` where something it takes is not read: its first reading says so by itself.
+pub(super) fn covered_at(view: &NodeView<'_>, pod: &PodFacts, source: &Source) -> Option<Boottime> {
+    let of_pod = |signal, window| view.covered_at(&SeriesKey::pod(&pod.cgroup_uid, signal), window);
+    match source {
+        Source::Resource(resource) => match resource.resource {
+            ResourceKind::Cpu => {
+                let started = measured(pod, resource).map(|container| {
+                    let id = &started(pod, container)?.id;
+                    let key = SeriesKey::container(&pod.cgroup_uid, id, Signal::CpuUsage);
+                    view.covered_at(&key, resource.window)
+                });
+                started.reduce(|a, b| Some(a?.max(b?))).flatten()
+            }
+            ResourceKind::Memory => None,
+        },
+        Source::NodeLocal(NodeLocal::Pressure(pressure)) => {
+            of_pod(pressure_signal(pressure), pressure.window)
+        }
+        Source::NodeLocal(NodeLocal::AcceptQueue(queue)) => {
+            let backlog = of_pod(Signal::AcceptBacklog(queue.port), queue.window)?;
+            match queue.metric {
+                AcceptQueueMetric::Backlog | AcceptQueueMetric::Saturation => Some(backlog),
+                AcceptQueueMetric::Delay => {
+                    Some(backlog.max(of_pod(Signal::PassiveOpens, queue.window)?))
+                }
+            }
+        }
+        Source::Polled(_) | Source::Timed(_) | Source::Workload(_) => None,
+    }
+}
+
+/// The containers whose resources count: those that run as long as the pod does, or the one asked
+/// for.
+fn measured<'a>(
+    pod: &'a PodFacts,
+    source: &'a ResourceSource,
+) -> impl Iterator<Item = &'a Container> {
+    pod.shape.containers.iter().filter(|container| {
+        let wanted = source.container.as_deref();
+        matches!(container.role, ContainerRole::App | ContainerRole::Sidecar)
+            && wanted.is_none_or(|wanted| wanted == container.name.as_ref())
+    })
+}
+
+fn started<'a>(pod: &'a PodFacts, container: &Container) -> Option<&'a StartedContainer> {
+    pod.started_containers
+        .iter()
+        .find(|started| started.name == container.name)
+}
+
 /// The sum over the containers that run as long as the pod does, or the one asked for. A pod
 /// whose containers are not all known has no number, as with metrics-server.
 fn resource(view: &NodeView<'_>, pod: &PodFacts, source: &ResourceSource) -> Option<PodSample> {
     let mut sum: Option<PodSample> = None;
-    for container in &pod.shape.containers {
-        if !matches!(container.role, ContainerRole::App | ContainerRole::Sidecar) {
-            continue;
-        }
-        if source
-            .container
-            .as_deref()
-            .is_some_and(|wanted| wanted != container.name.as_ref())
-        {
-            continue;
-        }
-        let id = &pod
-            .started_containers
-            .iter()
-            .find(|started| started.name == container.name)?
-            .id;
+    for container in measured(pod, source) {
+        let id = &started(pod, container)?.id;
         let key = |signal| SeriesKey::container(&pod.cgroup_uid, id, signal);
         let one = match source.resource {
             ResourceKind::Cpu => {
@@ -128,7 +165,7 @@ fn accept_queue(view: &NodeView<'_>, pod: &PodFacts, source: &AcceptQueue) -> Op
             if limit <= 0.0 {
                 return None;
             }
-            let arrivals = arrivals(view, pod, source).map(|(rate, _)| rate);
+            let arrivals = arrivals(view, pod, source).map(|reading| reading.value);
             Some(sample(
                 backlog.value / limit * 1e3,
                 backlog.drift / limit * 1e3,
@@ -137,36 +174,38 @@ fn accept_queue(view: &NodeView<'_>, pod: &PodFacts, source: &AcceptQueue) -> Op
             ))
         }
         AcceptQueueMetric::Delay => {
-            let (rate, at) = arrivals(view, pod, source)?;
+            let arrived = arrivals(view, pod, source)?;
+            let (rate, at) = (arrived.value, arrived.at);
             let waited = view.growth(&backlog_key, at, source.window)?;
             let (before, after) = (
                 view.value_at(&backlog_key, at - source.window)?,
                 view.value_at(&backlog_key, at)?,
             );
-            let departed = rate * source.window.as_secs_f64() - (after - before);
-            let seconds = if departed >= 1.0 {
+            let window = source.window.as_secs_f64();
+            let departed = rate * window - (after - before);
+            let (seconds, drift) = if departed >= 1.0 {
                 // Little's law over the window: the time waited by all, shared by those who left.
-                waited / departed
+                let (more_waited, more_departed) = (after - before, arrived.drift * window);
+                let drift = (more_waited * departed - waited * more_departed) / departed.powi(2);
+                (waited / departed, drift)
             } else {
-                view.nonzero_for(&backlog_key, at)?.as_secs_f64()
+                // Nobody leaves: who waits grows older by a second each second.
+                let age = view.nonzero_for(&backlog_key, at)?.as_secs_f64();
+                (age, if after > 0.0 { 1.0 } else { 0.0 })
             };
-            Some(sample(seconds * 1e6, 0.0, at, Some(rate)))
+            Some(sample(seconds * 1e6, drift * 1e6, at, Some(rate)))
         }
     }
 }
 
-/// Arrivals per second into the pod's accept queues over the trigger's window, and its end. They
-/// belong to the port only where it is the pod's only one and the pod has its own network
+/// Arrivals per second into the pod's accept queues over the trigger's window. They belong to the port only where it is the pod's only one and the pod has its own network
 /// namespace.
-fn arrivals(view: &NodeView<'_>, pod: &PodFacts, source: &AcceptQueue) -> Option<(f64, Boottime)> {
+fn arrivals(view: &NodeView<'_>, pod: &PodFacts, source: &AcceptQueue) -> Option<WindowReading> {
     if pod.shape.host_network || pod.shape.declared_tcp_ports() != [source.port] {
         return None;
     }
-    let reading = view.window(
-        &SeriesKey::pod(&pod.cgroup_uid, Signal::PassiveOpens),
-        source.window,
-    )?;
-    Some((reading.value, reading.at))
+    let key = SeriesKey::pod(&pod.cgroup_uid, Signal::PassiveOpens);
+    view.window(&key, source.window)
 }
 
 fn pressure_signal(source: &Pressure) -> Signal {

@@ -11,8 +11,8 @@ use super::tick::report;
 use crate::clock::Boottime;
 use crate::keys::TargetKey;
 use crate::publish::{EventNote, EventSeverity, Verdict};
-use crate::scaler::ScaleError;
-use crate::world::Owner;
+use crate::scaler::{Scale, ScaleError};
+use crate::world::{Owner, is_older_version};
 
 /// Clearing the way (an old HPA, a finalizer) is tried again after this time.
 const CLEAR_AGAIN: Duration = Duration::from_secs(5);
@@ -35,7 +35,7 @@ impl Decider {
         };
         match done.result {
             Ok(written) => {
-                target.pace.done(now);
+                target.pace.done(done.sent + done.took);
                 target.contest.wrote(written.replicas);
                 if let Some(scale) = &mut target.scale {
                     scale.replicas = written.replicas;
@@ -51,13 +51,10 @@ impl Decider {
             Err(error) => {
                 let refused = done.evaluation.refuse(&error.to_string());
                 target.state = refused.state;
-                if let (Some(fresh), Some(scale)) = (done.fresh, &mut target.scale) {
-                    *scale = ScaleView {
-                        replicas: fresh.replicas,
-                        status_replicas: fresh.status_replicas,
-                        resource_version: fresh.resource_version.as_str().into(),
-                    };
-                }
+                let wrote = done.evaluation.write;
+                let contested = done
+                    .fresh
+                    .is_some_and(|fresh| read_anew(target, fresh, &error, wrote, now));
                 let again = match &error {
                     ScaleError::Conflict => {
                         tracing::debug!(target = %done.key, "the target changed before the write; deciding again");
@@ -90,6 +87,9 @@ impl Decider {
                 }
                 self.unsaved.insert(done.key.clone());
                 self.due.no_later_than(&done.key, again);
+                if contested {
+                    self.ask_for_rival(&done.key);
+                }
             }
         }
     }
@@ -115,7 +115,7 @@ impl Decider {
         let Some(target) = self.targets.get_mut(key) else {
             return;
         };
-        let name = manager.unwrap_or_else(|| "an unnamed field manager".to_owned());
+        let name = manager.unwrap_or_else(|| "a client that the object does not name".to_owned());
         let note = EventNote {
             regarding: key.clone(),
             uid: target.object.uid().unwrap_or_default(),
@@ -244,12 +244,55 @@ impl Decider {
         what: &'static str,
         result: Result<(), String>,
     ) {
+        let now = self.parts.clock.boottime();
+        let Some(target) = self.targets.get_mut(key) else {
+            return;
+        };
         match result {
-            Ok(()) => tracing::info!(target = %key, what, "removed"),
+            Ok(()) => {
+                tracing::info!(target = %key, what, "removed");
+                target.leftover = None;
+            }
             Err(error) => {
-                tracing::warn!(target = %key, what, %error, "could not be removed; trying again")
+                if target.leftover.as_ref() != Some(&error) {
+                    tracing::warn!(target = %key, what, %error, "could not be removed; trying again");
+                    self.due.no_later_than(key, now);
+                }
+                target.leftover = Some(error);
             }
         }
+    }
+}
+
+/// Takes in the scale as it was read after a write that failed, or whose fate is not known. True when
+/// that makes the target contested.
+fn read_anew(
+    target: &mut Target,
+    fresh: Scale,
+    error: &ScaleError,
+    wrote: Option<i32>,
+    now: Boottime,
+) -> bool {
+    let Some(scale) = &mut target.scale else {
+        return false;
+    };
+    // The watch may have told of something newer meanwhile.
+    if is_older_version(&fresh.resource_version, &scale.resource_version) {
+        return false;
+    }
+    let changed = scale.replicas != fresh.replicas;
+    *scale = ScaleView {
+        replicas: fresh.replicas,
+        status_replicas: fresh.status_replicas,
+        resource_version: fresh.resource_version.as_str().into(),
+    };
+    match wrote {
+        // A write of unknown fate that was done after all.
+        Some(replicas) if *error != ScaleError::Conflict && replicas == fresh.replicas => {
+            target.contest.wrote(replicas);
+            false
+        }
+        _ => changed && target.contest.changed_outside(fresh.replicas, now),
     }
 }
 

@@ -70,6 +70,8 @@ pub(super) struct Target {
     pub(super) contest: Contest,
     /// Removal of what stands in the way is on its way, or waits until then.
     pub(super) clearing: Option<Boottime>,
+    /// Why the HPA that KEDA left behind could not be removed.
+    pub(super) leftover: Option<String>,
 }
 
 impl Target {
@@ -97,6 +99,7 @@ impl Target {
             pace: WritePace::default(),
             contest: Contest::default(),
             clearing: None,
+            leftover: None,
         }
     }
 
@@ -142,6 +145,28 @@ impl Target {
                 self.scale = Some(seen);
                 false
             }
+        }
+    }
+
+    /// Takes in the object as last read: a status that someone else wrote is not told as a change.
+    pub(super) fn show(&mut self, object: Arc<ScaledObject>) {
+        if self.object.uid() == object.uid() {
+            self.object = object;
+        }
+    }
+
+    /// Takes in a newer version of the target, where nothing else of its scale is new: the world does
+    /// not tell of those, and a write has to carry the latest.
+    pub(super) fn freshen(&mut self, facts: &TargetFacts) {
+        let same = self
+            .facts
+            .as_ref()
+            .is_some_and(|known| known.uid == facts.uid);
+        if let Some(scale) = self.scale.as_mut().filter(|_| same)
+            && scale.replicas == facts.replicas
+            && !is_older_version(&facts.resource_version, &scale.resource_version)
+        {
+            scale.resource_version = facts.resource_version.clone();
         }
     }
 

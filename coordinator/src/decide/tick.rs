@@ -14,7 +14,7 @@ use crate::clock::Boottime;
 use crate::keys::TargetKey;
 use crate::publish::{Report, Verdict};
 use crate::scaler::ScaleError;
-use crate::world::Owner;
+use crate::world::{Owner, TargetState};
 
 /// A write that was decided on.
 struct Act {
@@ -109,6 +109,12 @@ impl Decider {
             return None;
         }
         target.evaluated = Some(now);
+        if let Some(entry) = self.parts.world.scaled_object(key) {
+            target.show(entry.object);
+        }
+        if let TargetState::Found(facts) = self.parts.world.target(&target.reference) {
+            target.freshen(&facts);
+        }
         let compiled = match &target.spec {
             SpecState::Ready(compiled) => compiled.clone(),
             SpecState::Pending => return None,
@@ -143,6 +149,7 @@ impl Decider {
         let gathered = gather(
             &compiled,
             &target.pods,
+            scale.replicas,
             &target.polled,
             &target.workloads,
             &key.namespace,
@@ -428,6 +435,7 @@ impl Decider {
                 evaluation,
                 result,
                 fresh,
+                sent: started,
                 took,
             };
             // The decider outlives its tasks; at the very end nobody needs to know.
@@ -462,6 +470,7 @@ pub(super) fn report(
         compiled: target.compiled().cloned(),
         resource: target.facts.as_ref().map(|facts| facts.resource.clone()),
         owner: target.owner.clone(),
+        leftover: target.leftover.clone(),
         verdict,
         decided: leading.time.at(now),
         replicas: target

@@ -50,10 +50,10 @@ impl WritePace {
         self.in_flight = true;
     }
 
-    /// It was taken.
-    pub(super) fn done(&mut self, now: Boottime) {
+    /// It was taken, at this time.
+    pub(super) fn done(&mut self, at: Boottime) {
         *self = Self {
-            last: Some(now),
+            last: Some(at),
             ..Self::default()
         };
     }

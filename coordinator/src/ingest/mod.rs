@@ -10,8 +10,6 @@ mod limits;
 mod series;
 mod serve;
 mod stream;
-#[cfg(test)]
-mod stream_test;
 
 pub use figures::{IngestCollector, IngestFigures};
 pub use limits::{IngestLimits, StreamSlots};

@@ -107,7 +107,7 @@ impl Bench {
     }
 
     async fn answer(&mut self) -> (TargetKey, i64) {
-        match tokio::time::timeout(Duration::from_secs(20), self.outcomes.recv())
+        match tokio::time::timeout(Duration::from_secs(60), self.outcomes.recv())
             .await
             .unwrap()
             .unwrap()

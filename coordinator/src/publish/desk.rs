@@ -36,6 +36,8 @@ struct Pending {
     gone: HashSet<TargetKey>,
     events: VecDeque<EventNote>,
     leading: bool,
+    /// A leadership began: what was shown before may have been written over by another leader.
+    anew: bool,
 }
 
 /// Takes reports and events from the decider, which never waits for it.
@@ -124,6 +126,7 @@ impl Desk {
     pub fn lead(&self, leading: bool) {
         let mut pending = self.pending();
         pending.leading = leading;
+        pending.anew |= leading;
         if !leading {
             pending.reports.clear();
             pending.events.clear();
@@ -218,6 +221,10 @@ impl Desk {
             let mut pending = self.pending();
             if !pending.leading {
                 pending.reports.clear();
+            }
+            if std::mem::take(&mut pending.anew) {
+                shown.clear();
+                waiting.clear();
             }
             (
                 std::mem::take(&mut pending.reports),

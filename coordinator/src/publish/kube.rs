@@ -7,7 +7,6 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::http::header::{HeaderValue, RETRY_AFTER, USER_AGENT};
 use axum::http::{Method, Request, StatusCode};
 use futures::future::BoxFuture;
 use kube::Client;
@@ -17,26 +16,18 @@ use serde_json::{Value, json};
 use super::port::{EventNote, EventSeverity, PublishError, Publisher};
 use crate::clock::{Boottime, Clock};
 use crate::keys::TargetKey;
-use crate::scaler::kube::FIELD_MANAGER;
-use crate::source::kube::Clients;
+use crate::kube_api::{About, DEFAULT_RETRY_AFTER, EventForm, FIELD_MANAGER, retry_after};
 use crate::world::RemovableHpa;
 
 /// What KEDA, and Neap after it, puts on ScaledObjects.
 const FINALIZER: &str = "finalizer.keda.sh";
-/// The API server's limit of a note, in bytes.
-const NOTE_LIMIT: usize = 1_024;
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// A server that asks to wait without saying how long.
-const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(1);
-/// A longer wait is not believed.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// Publishes through an API server.
 pub struct KubePublisher {
     client: Client,
     clock: Arc<dyn Clock>,
     pod_name: String,
-    user_agent: HeaderValue,
     blocked_until: Mutex<Option<Boottime>>,
 }
 
@@ -50,15 +41,11 @@ impl std::fmt::Debug for KubePublisher {
 
 impl KubePublisher {
     /// Publishes as the pod `pod_name`.
-    pub fn new(clients: &Clients, clock: Arc<dyn Clock>, pod_name: &str) -> Self {
-        let text = format!("neap/{} ({pod_name})", env!("CARGO_PKG_VERSION"));
+    pub fn new(client: Client, clock: Arc<dyn Clock>, pod_name: &str) -> Self {
         Self {
-            client: clients.read.clone(),
+            client,
             clock,
             pod_name: pod_name.to_owned(),
-            // A pod's name is a DNS name; only one set by hand could hold what a header cannot.
-            user_agent: HeaderValue::from_str(&text)
-                .unwrap_or_else(|_| HeaderValue::from_static("neap")),
             blocked_until: Mutex::default(),
         }
     }
@@ -87,7 +74,6 @@ impl KubePublisher {
             .method(method)
             .uri(path)
             .header("content-type", kind)
-            .header(USER_AGENT, self.user_agent.clone())
             .body(Body::from(body.to_string().into_bytes()))
             .map_err(|error| PublishError::Unreachable(error.to_string()))?;
         let answer = tokio::time::timeout(TIMEOUT, self.client.send(request));
@@ -101,12 +87,7 @@ impl KubePublisher {
             }
         };
         let status = response.status();
-        let retry_after = response
-            .headers()
-            .get(RETRY_AFTER)
-            .and_then(|value| value.to_str().ok()?.trim().parse().ok())
-            .map_or(DEFAULT_RETRY_AFTER, Duration::from_secs)
-            .min(MAX_RETRY_AFTER);
+        let retry_after = retry_after(response.headers()).unwrap_or(DEFAULT_RETRY_AFTER);
         let bytes = response.into_body().collect_bytes().await;
         let bytes = bytes.map_err(|error| PublishError::Unreachable(error.to_string()))?;
         let answer: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
@@ -128,33 +109,22 @@ impl KubePublisher {
     }
 
     async fn create_event(&self, note: &EventNote) -> Result<(), PublishError> {
-        let namespace = &note.regarding.namespace;
-        let event = json!({
-            "apiVersion": "events.k8s.io/v1",
-            "kind": "Event",
-            "metadata": {"generateName": format!("{}-", note.regarding.name), "namespace": namespace},
-            "eventTime": format!("{:.6}", self.clock.wall()),
-            "reportingController": "neap-coordinator",
-            "reportingInstance": self.pod_name,
-            "action": "Scaling",
-            "reason": note.reason,
-            "note": cut(&note.note),
-            "type": match note.severity {
-                EventSeverity::Normal => "Normal",
-                EventSeverity::Warning => "Warning",
+        let form = EventForm {
+            about: About {
+                api_version: "keda.sh/v1alpha1",
+                kind: "ScaledObject",
+                namespace: &note.regarding.namespace,
+                name: &note.regarding.name,
+                uid: Some(&note.uid),
             },
-            "regarding": {
-                "apiVersion": "keda.sh/v1alpha1",
-                "kind": "ScaledObject",
-                "namespace": namespace,
-                "name": note.regarding.name,
-                "uid": note.uid,
-            },
-        });
-        let path = format!(
-            "/apis/events.k8s.io/v1/namespaces/{namespace}/events?fieldManager={FIELD_MANAGER}"
-        );
-        self.send(Method::POST, path, "application/json", event)
+            pod_name: &self.pod_name,
+            at: self.clock.wall(),
+            action: "Scaling",
+            reason: &note.reason,
+            note: &note.note,
+            warning: note.severity == EventSeverity::Warning,
+        };
+        self.send(Method::POST, form.path(), "application/json", form.body())
             .await?;
         Ok(())
     }
@@ -254,15 +224,6 @@ fn gone_is_well(result: Result<Value, PublishError>) -> Result<(), PublishError>
         Ok(_) | Err(PublishError::NotFound) => Ok(()),
         Err(error) => Err(error),
     }
-}
-
-/// The note within the server's limit, at a character's edge.
-fn cut(note: &str) -> &str {
-    let mut end = note.len().min(NOTE_LIMIT);
-    while !note.is_char_boundary(end) {
-        end -= 1;
-    }
-    &note[..end]
 }
 
 #[cfg(test)]

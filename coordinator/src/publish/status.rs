@@ -31,6 +31,8 @@ pub struct Report {
     pub resource: Option<Arc<ScaleResource>>,
     /// Who scales the target.
     pub owner: Owner,
+    /// Why the HPA that stands in the way could not be removed.
+    pub leftover: Option<String>,
     /// What was found.
     pub verdict: Verdict,
     /// When, on the decision clock.
@@ -320,7 +322,13 @@ pub(super) fn foreign_owner(report: &Report) -> Option<String> {
     match &report.owner {
         Owner::Hpa { name } => Some(managed("hpa", name)),
         Owner::ScaledObject { name } => Some(managed("ScaledObject", name)),
-        Owner::NeapAfterRemoving(_) | Owner::Neap | Owner::Keda(_) => None,
+        Owner::NeapAfterRemoving(hpa) => report.leftover.as_ref().map(|why| {
+            format!(
+                "{}; that HPA is left from KEDA and could not be removed: {why} (see rbac.takeOver of the chart, or remove it)",
+                managed("hpa", &hpa.name)
+            )
+        }),
+        Owner::Neap | Owner::Keda(_) => None,
     }
 }
 

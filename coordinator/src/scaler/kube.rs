@@ -2,12 +2,12 @@
 //!
 //! Each write is one PATCH: it carries the resourceVersion it was decided on, the field manager
 //! `neap`, and a User-Agent that names the pod and its leader id, which audit logs keep. It is sent
-//! once, through a client that repeats nothing.
+//! once, and the client repeats nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::header::{HeaderValue, RETRY_AFTER, USER_AGENT};
+use axum::http::header::USER_AGENT;
 use axum::http::{Request, Response, StatusCode};
 use futures::future::BoxFuture;
 use k8s_openapi::api::autoscaling::v1::Scale as KubeScale;
@@ -16,25 +16,19 @@ use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, Client};
 use serde_json::json;
 
+use super::last_writer::last_writer;
 use super::{Scale, ScaleError, Scaler, Written};
 use crate::clock::{Boottime, Clock};
 use crate::keys::{LeaderId, TargetRef};
-use crate::source::kube::{Clients, Discovery};
+use crate::kube_api::{DEFAULT_RETRY_AFTER, FIELD_MANAGER, retry_after, user_agent};
+use crate::source::kube::Discovery;
 use crate::world::{ScaleResource, TargetProblem};
 
-/// The field manager of every write.
-pub const FIELD_MANAGER: &str = "neap";
-
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
-/// A server that asks to wait without saying how long.
-const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(1);
-/// A longer wait than this is not believed: replicas would stand still for hours on a typing error.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// Scales through an API server.
 pub struct KubeScaler {
-    read: Client,
-    write: Client,
+    client: Client,
     discovery: Arc<Discovery>,
     clock: Arc<dyn Clock>,
     pod_name: String,
@@ -49,16 +43,16 @@ impl std::fmt::Debug for KubeScaler {
 }
 
 impl KubeScaler {
-    /// Scales as the pod `pod_name`, looking kinds up in `discovery`.
+    /// Scales as the pod `pod_name`, looking kinds up in `discovery`. `client` must repeat nothing by
+    /// itself.
     pub fn new(
-        clients: &Clients,
+        client: Client,
         discovery: Arc<Discovery>,
         clock: Arc<dyn Clock>,
         pod_name: &str,
     ) -> Self {
         Self {
-            read: clients.read.clone(),
-            write: clients.write.clone(),
+            client,
             discovery,
             clock,
             pod_name: pod_name.to_owned(),
@@ -89,17 +83,16 @@ impl KubeScaler {
             "metadata": {"resourceVersion": resource_version},
             "spec": {"replicas": replicas},
         });
-        let user_agent = user_agent(&self.pod_name, leader);
         let request = Request::patch(format!(
             "{}?fieldManager={FIELD_MANAGER}",
             scale_path(&resource, target)
         ))
         .header("content-type", "application/merge-patch+json")
-        .header(USER_AGENT, user_agent)
+        .header(USER_AGENT, user_agent(&self.pod_name, Some(leader)))
         .body(Body::from(body.to_string().into_bytes()))
         .map_err(|error| ScaleError::Unreachable(error.to_string()))?;
         let response = self
-            .write
+            .client
             .send(request)
             .await
             .map_err(|error| unreachable(&error))?;
@@ -116,7 +109,7 @@ impl KubeScaler {
             .body(Body::empty())
             .map_err(|error| ScaleError::Unreachable(error.to_string()))?;
         let response = self
-            .read
+            .client
             .send(request)
             .await
             .map_err(|error| unreachable(&error))?;
@@ -139,20 +132,9 @@ impl KubeScaler {
             plural: resource.plural.to_string(),
         };
         let api: Api<DynamicObject> =
-            Api::namespaced_with(self.read.clone(), &target.namespace, &api_resource);
+            Api::namespaced_with(self.client.clone(), &target.namespace, &api_resource);
         let metadata = api.get_metadata(&target.name).await.ok()?.metadata;
-        metadata
-            .managed_fields?
-            .into_iter()
-            .filter(|entry| entry.manager.as_deref() != Some(FIELD_MANAGER))
-            .filter(|entry| {
-                entry
-                    .fields_v1
-                    .as_ref()
-                    .is_some_and(|fields| fields.0.pointer("/f:spec/f:replicas").is_some())
-            })
-            .max_by_key(|entry| entry.time.as_ref().map(|time| time.0))
-            .and_then(|entry| entry.manager)
+        last_writer(&metadata.managed_fields?)
     }
 }
 
@@ -195,16 +177,6 @@ impl Scaler for KubeScaler {
     }
 }
 
-/// `neap/<version> (<pod>; leader <term>.<node>)`
-fn user_agent(pod_name: &str, leader: LeaderId) -> HeaderValue {
-    let text = format!(
-        "neap/{} ({pod_name}; leader {leader})",
-        env!("CARGO_PKG_VERSION")
-    );
-    // A pod's name is a DNS name; only one set by hand could hold what a header cannot.
-    HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("neap"))
-}
-
 fn scale_path(resource: &ScaleResource, target: &TargetRef) -> String {
     let prefix = if resource.group.is_empty() {
         "/api"
@@ -229,13 +201,8 @@ async fn scale_of(response: Response<Body>) -> Result<Scale, ScaleError> {
             .map_err(|error| ScaleError::Unreachable(format!("the answer is no Scale: {error}")))?;
         return Ok(read_scale(scale));
     }
-    let retry_after = parts
-        .headers
-        .get(RETRY_AFTER)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|text| text.trim().parse().ok())
-        .map(|seconds| Duration::from_secs(seconds).min(MAX_RETRY_AFTER));
-    Err(error_of(parts.status, retry_after, &message_of(&bytes)))
+    let wait = retry_after(&parts.headers);
+    Err(error_of(parts.status, wait, &message_of(&bytes)))
 }
 
 fn read_scale(scale: KubeScale) -> Scale {

@@ -1,6 +1,7 @@
 //! What scales: the scale subresource, later local processes, or nothing (`observe`).
 
 pub mod kube;
+mod last_writer;
 pub mod observe;
 
 use std::time::Duration;

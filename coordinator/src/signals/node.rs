@@ -30,6 +30,8 @@ pub(super) struct NodeState {
     /// When the newest batch was closed, microseconds of the node's boottime.
     pub(super) frame: i64,
     pub(super) received: Boottime,
+    /// Its targets were told that it has gone silent.
+    pub(super) told_silent: bool,
     slots: Vec<Option<Entry>>,
     free: Vec<usize>,
     index: HashMap<SeriesKey, usize>,
@@ -46,6 +48,7 @@ impl NodeState {
             offset: None,
             frame: i64::MIN / 2,
             received: now,
+            told_silent: false,
             slots: Vec::new(),
             free: Vec::new(),
             index: HashMap::new(),
@@ -162,6 +165,11 @@ impl NodeState {
         self.slots.get(slot)?.as_ref().map(|entry| &entry.series)
     }
 
+    /// The pods that have series here.
+    pub(super) fn pods(&self) -> impl Iterator<Item = &PodUid> {
+        self.pods.keys()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.index.len()
     }
@@ -248,6 +256,13 @@ impl<'a> NodeView<'a> {
             drift,
             at: self.offset.ours(end),
         })
+    }
+
+    /// When a window of this length will be covered whole if nothing changes but time, on our
+    /// clock; that may be in the past. `None` where the series is not there.
+    pub fn covered_at(&self, key: &SeriesKey, window: Duration) -> Option<Boottime> {
+        let at = self.series(key)?.covered_at(window)?;
+        Some(self.offset.ours(at))
     }
 
     /// The value last read.

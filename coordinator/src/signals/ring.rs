@@ -44,6 +44,10 @@ impl Ring {
         self.points.back().copied()
     }
 
+    pub(super) fn first(&self) -> Option<Point> {
+        self.points.front().copied()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.points.len()
     }

@@ -227,6 +227,18 @@ impl Series {
         })
     }
 
+    /// When a window of this length will be covered whole if all goes on well, on the node's clock;
+    /// that may be in the past. `None` before the first point.
+    pub(super) fn covered_at(&self, window: Duration) -> Option<i64> {
+        let first = self.ring.first()?;
+        let length = i64::try_from(window.as_micros()).unwrap_or(i64::MAX);
+        let known_after = match self.form {
+            Form::Counter => self.interval,
+            Form::Gauge => 0,
+        };
+        Some(first.at.saturating_add(length).saturating_add(known_after))
+    }
+
     /// A gauge's value just after `at`; `None` before the first point.
     pub(super) fn value_at(&self, at: i64) -> Option<f64> {
         let last = self.ring.last()?;
@@ -326,6 +338,14 @@ mod tests {
         backlog.gauge(10 * S, 0.0, 0, 0, Retention::Windows);
         assert_eq!(backlog.window(WINDOW, 11 * S, 11 * S), None);
         assert!(backlog.window(WINDOW, 12 * S, 12 * S).is_some());
+        assert_eq!(backlog.covered_at(WINDOW), Some(12 * S));
+
+        let mut cpu = Series::new(Form::Counter, S, false);
+        assert_eq!(cpu.covered_at(WINDOW), None);
+        cpu.counter(10 * S, 0, 0, Retention::Windows);
+        let covered = cpu.covered_at(WINDOW).unwrap();
+        assert_eq!(cpu.window(WINDOW, covered - 1, covered - 1), None);
+        assert!(cpu.window(WINDOW, covered, covered).is_some());
     }
 
     #[test]

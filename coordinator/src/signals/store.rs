@@ -189,14 +189,38 @@ impl SignalStore {
         self.watches.set(pod, target, signals);
     }
 
-    /// Forgets nodes that have been silent for long. To be called now and then.
+    /// Tells the targets of nodes that have gone silent, and forgets nodes that have been for long.
+    /// To be called now and then.
     pub fn sweep(&self, now: Boottime) {
+        let mut silent = Vec::new();
         let mut nodes = self.nodes.write().unwrap_or_else(PoisonError::into_inner);
         nodes.retain(|_, state| {
             let mut state = lock(state);
             state.drop_orphans(now);
-            now.since(state.received) < self.limits.forget_after
+            let silence = now.since(state.received);
+            if silence > self.limits.stale_after && !state.told_silent {
+                state.told_silent = true;
+                silent.extend(state.pods().map(|pod| (pod.clone(), SignalSet::ALL)));
+            }
+            silence < self.limits.forget_after
         });
+        drop(nodes);
+        self.tell(&silent);
+    }
+
+    /// Marks the targets that live on these signals of these pods.
+    pub(super) fn tell(&self, touched: &[(PodUid, SignalSet)]) {
+        if touched.is_empty() {
+            return;
+        }
+        let watches = self.watches.read();
+        for (pod, signals) in touched {
+            for (target, wanted) in watches.get(pod).into_iter().flat_map(|watch| watch.iter()) {
+                if wanted.intersects(*signals) {
+                    self.dirty.mark(target);
+                }
+            }
+        }
     }
 
     /// What the store holds and has counted.

@@ -80,7 +80,9 @@ fn only_what_a_target_lives_on_makes_it_dirty() {
     let target = TargetKey::new("ns", "t");
     let mut stream = store.connect(node(), boot("b"), 1, at(1_000)).unwrap();
     store.watch(&pod(), &target, SignalSet::of(&Signal::CpuUsage));
-    feed(&mut stream, 0, 3, 4);
+    feed(&mut stream, 0, 0, 4);
+    assert_eq!(store.dirty().take().len(), 1, "the node can be read");
+    feed(&mut stream, 1, 3, 4);
     assert!(store.dirty().take().is_empty());
     store.watch(&pod(), &target, SignalSet::of(&Signal::AcceptBacklog(0)));
     feed(&mut stream, 4, 5, 4);
@@ -99,6 +101,30 @@ fn only_what_a_target_lives_on_makes_it_dirty() {
     stream.batch().unwrap().gone(7);
     assert_eq!(store.dirty().take().len(), 1, "that a series went is news");
     assert_eq!(mean(&store, at(1_006)), None);
+}
+
+#[test]
+fn a_node_that_goes_silent_and_comes_back_is_news_once_each() {
+    let store = SignalStore::new(SignalLimits::default());
+    let target = TargetKey::new("ns", "t");
+    let mut stream = store.connect(node(), boot("b"), 1, at(1_000)).unwrap();
+    store.watch(&pod(), &target, SignalSet::of(&Signal::AcceptBacklog(80)));
+    feed(&mut stream, 0, 3, 0);
+    store.dirty().take();
+    let told = |now| {
+        store.sweep(at(now));
+        store.dirty().take().len()
+    };
+    assert_eq!(told(1_006), 0, "3 s are a heartbeat late");
+    assert_eq!((told(1_007), told(1_008)), (1, 0));
+    let mut heartbeat = |second: u64| {
+        let closed = NodeTime::from_nanos(second * SECOND);
+        let received = at(i64::try_from(second).unwrap() + 1_000);
+        stream.batch().unwrap().heartbeat(closed, received);
+        store.dirty().take().len()
+    };
+    assert_eq!((heartbeat(9), heartbeat(10)), (1, 0));
+    assert_eq!(told(1_014), 1, "and silent again");
 }
 
 #[test]

@@ -211,28 +211,25 @@ impl Batch<'_> {
     /// All live series of the stream were read without error up to `closed`; the message came at
     /// `received`.
     pub fn heartbeat(&mut self, closed: NodeTime, received: Boottime) {
+        let silent = received.since(self.state.received) > self.store.limits.stale_after;
+        if silent || self.state.offset.is_none() {
+            // Nothing of the node could be read until now. An idle series says nothing of it.
+            let back = self.state.pods().map(|pod| (pod.clone(), SignalSet::ALL));
+            self.touched.extend(back);
+        }
         match &mut self.state.offset {
             Some(offset) => offset.observe(received, closed.0),
             None => self.state.offset = Some(Offset::new(received, closed.0)),
         }
         self.state.frame = self.state.frame.max(closed.0);
         self.state.received = self.state.received.max(received);
+        self.state.told_silent = false;
         self.state.drop_orphans(received);
     }
 }
 
 impl Drop for Batch<'_> {
     fn drop(&mut self) {
-        if self.touched.is_empty() {
-            return;
-        }
-        let watches = self.store.watches.read();
-        for (pod, signals) in &self.touched {
-            for (target, wanted) in watches.get(pod).into_iter().flat_map(|watch| watch.iter()) {
-                if wanted.intersects(*signals) {
-                    self.store.dirty().mark(target);
-                }
-            }
-        }
+        self.store.tell(&self.touched);
     }
 }

@@ -15,6 +15,8 @@ pub struct SignalSet(u32);
 impl SignalSet {
     /// Nothing.
     pub const EMPTY: Self = Self(0);
+    /// Every signal.
+    pub const ALL: Self = Self(u32::MAX);
 
     /// The set of one signal; the port or path of a queue does not tell sets apart.
     pub fn of(signal: &Signal) -> Self {

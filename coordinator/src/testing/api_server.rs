@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::http::{HeaderMap, Method, Request, Response, StatusCode};
 use bytes::Bytes;
@@ -10,6 +11,9 @@ use kube::client::Body;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
+
+/// Whatever is waited for takes at most so long, on a loaded machine too.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One request as it arrived.
 #[derive(Debug, Clone)]
@@ -232,6 +236,19 @@ impl ApiServer {
             .unwrap()
             .watchers
             .clear();
+    }
+
+    /// Waits until `count` requests for this path have come. Their answers are settled by then: an
+    /// answer that is changed afterwards is for later requests.
+    pub(crate) async fn asked(&self, path: &str, count: usize) {
+        let asked = async {
+            while self.count(path) < count {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, asked)
+            .await
+            .unwrap_or_else(|_| panic!("{path}: fewer than {count} requests in {PATIENCE:?}"));
     }
 
     /// How many requests of any method came for this path.

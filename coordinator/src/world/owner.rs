@@ -9,16 +9,17 @@ use crate::keys::TargetKey;
 /// Whether a KEDA operator lives in this cluster, by its leader-election Lease.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum KedaPresence {
-    /// No Lease, or one that nobody renews any more.
+    /// The Leases could not be read yet, may not be read, or cannot be read at present. An HPA that
+    /// KEDA made is then the sign of a living one.
     #[default]
-    Gone,
+    Unknown,
     /// A Lease that is being renewed, in this namespace.
     Alive {
         /// The operator's namespace.
         namespace: Arc<str>,
     },
-    /// The Leases may not be read. What a KEDA-made HPA shows is then all there is.
-    Unknown,
+    /// No Lease, or one that nobody renews any more.
+    Gone,
 }
 
 /// What deciding needs of a HorizontalPodAutoscaler.
@@ -68,6 +69,11 @@ pub enum KedaEvidence {
     Hpa {
         /// The HPA's name.
         name: Arc<str>,
+    },
+    /// It made an HPA for this very object, and whether its operator lives is not known.
+    Unrefuted {
+        /// The HPA's name.
+        hpa: Arc<str>,
     },
 }
 
@@ -127,6 +133,12 @@ impl fmt::Display for Owner {
                     "KEDA (it answers the external metrics of the HPA '{name}')"
                 )
             }
+            Self::Keda(KedaEvidence::Unrefuted { hpa }) => {
+                write!(
+                    f,
+                    "KEDA (its HPA '{hpa}' is there, and whether its operator lives cannot be read: see rbac.kedaNamespace of the chart)"
+                )
+            }
             Self::NeapAfterRemoving(hpa) => {
                 write!(f, "the HPA '{}' that KEDA left behind", hpa.name)
             }
@@ -180,7 +192,13 @@ pub(super) fn owner_of<'a>(
                 name: hpa.name.clone(),
             });
         }
-        if ours || claim.transfers.as_ref() == Some(&hpa.name) {
+        let unknown = *keda == KedaPresence::Unknown;
+        if ours && unknown {
+            return Owner::Keda(KedaEvidence::Unrefuted {
+                hpa: hpa.name.clone(),
+            });
+        }
+        if ours || (claim.transfers.as_ref() == Some(&hpa.name) && !unknown) {
             removable = Some(hpa);
         } else if !hpa.is_no_owner {
             return Owner::Hpa {
@@ -271,6 +289,28 @@ mod tests {
                 name: "keda-hpa-web".into()
             })
         );
+    }
+
+    #[test]
+    fn nothing_is_removed_while_nobody_knows_whether_keda_lives() {
+        let web = claim("web", 1);
+        let (of_keda, plain) = (hpa("keda-hpa-web", Some("web")), hpa("web", None));
+        let unknown = KedaPresence::default();
+        assert_eq!(
+            owner(&web, &[&web], &[&of_keda], &unknown),
+            Owner::Keda(KedaEvidence::Unrefuted {
+                hpa: "keda-hpa-web".into()
+            })
+        );
+        let transfers = Claim {
+            transfers: Some("web".into()),
+            ..web.clone()
+        };
+        assert_eq!(
+            owner(&transfers, &[&transfers], &[&plain], &unknown),
+            Owner::Hpa { name: "web".into() }
+        );
+        assert_eq!(owner(&web, &[&web], &[], &unknown), Owner::Neap);
     }
 
     #[test]

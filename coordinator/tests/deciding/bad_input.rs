@@ -14,6 +14,10 @@ fn workload() -> Value {
 /// Each fault, what the condition must name, and a spec that is right.
 fn faults() -> Vec<(&'static str, Value, Vec<&'static str>)> {
     let with = |trigger: Value| json!({"minReplicaCount": 1, "triggers": [trigger]});
+    let behavior = |direction: &str, rules: Value| {
+        json!({"minReplicaCount": 1, "triggers": [workload()],
+               "advanced": {"horizontalPodAutoscalerConfig": {"behavior": {direction: rules}}}})
+    };
     vec![
         (
             "unknown-trigger",
@@ -40,6 +44,47 @@ fn faults() -> Vec<(&'static str, Value, Vec<&'static str>)> {
             "min-above-max",
             json!({"minReplicaCount": 5, "maxReplicaCount": 2, "triggers": [workload()]}),
             vec!["minReplicaCount", "5", "2"],
+        ),
+        (
+            "max-zero",
+            json!({"maxReplicaCount": 0, "triggers": [workload()]}),
+            vec!["spec.maxReplicaCount", "0", "at least 1"],
+        ),
+        (
+            "value-zero",
+            with(
+                json!({"type": "kubernetes-workload", "metadata": {"podSelector": "app=producer", "value": "0"}}),
+            ),
+            vec!["spec.triggers[0]", "value", "0"],
+        ),
+        (
+            "fallback-below-zero",
+            json!({"minReplicaCount": 1, "fallback": {"failureThreshold": -1, "replicas": 1}, "triggers": [workload()]}),
+            vec!["failureThreshold", "-1", "0"],
+        ),
+        (
+            "long-period",
+            behavior(
+                "scaleUp",
+                json!({"policies": [{"type": "Pods", "value": 1, "periodSeconds": 1801}]}),
+            ),
+            vec!["scaleUp.policies[0].periodSeconds", "1801", "1 to 1800"],
+        ),
+        (
+            "long-window",
+            behavior("scaleDown", json!({"stabilizationWindowSeconds": 3601})),
+            vec!["scaleDown.stabilizationWindowSeconds", "3601", "0 to 3600"],
+        ),
+        (
+            "tolerance-below-zero",
+            behavior("scaleUp", json!({"tolerance": "-0.1"})),
+            vec!["scaleUp.tolerance", "-0.1", "0 or more"],
+        ),
+        (
+            "never-from-zero",
+            json!({"scaleTargetRef": {"apiVersion": "example.org/v1", "kind": "Tank", "name": "never-from-zero"},
+                   "minReplicaCount": 0, "triggers": [{"type": "node-accept-queue", "metadata": {"port": "80", "value": "4"}}]}),
+            vec!["spec.minReplicaCount", "0", "at least 1"],
         ),
         (
             "same-name-twice",
@@ -88,7 +133,7 @@ async fn each_fault_is_named_and_nobody_else_is_touched() {
             .await;
         assert_eq!(reason, "UnknownState", "{name}");
     }
-    assert_eq!(bench.scaler.write(0).await.replicas, 3);
+    assert_eq!(bench.write(0).await.replicas, 3);
     let written: Vec<_> = bench
         .scaler
         .writes()
@@ -114,7 +159,7 @@ async fn each_fault_is_named_and_nobody_else_is_touched() {
         json!({"minReplicaCount": 1, "triggers": [workload()]}),
     );
     bench.advance(Duration::from_secs(3));
-    assert_eq!(bench.scaler.write(1).await.replicas, 3);
+    assert_eq!(bench.write(1).await.replicas, 3);
     bench
         .passing(
             bench
@@ -137,7 +182,7 @@ async fn a_good_object_that_turns_bad_holds_its_replicas() {
         bench.pod("producer", n);
     }
     bench.advance(Duration::from_millis(50));
-    assert_eq!(bench.scaler.write(0).await.replicas, 3);
+    assert_eq!(bench.write(0).await.replicas, 3);
     bench.scaled_object(
         "web",
         json!({"minReplicaCount": 1, "triggers": [{"type": "none", "metadata": {}}]}),
@@ -209,7 +254,7 @@ async fn a_target_that_cannot_be_scaled_on_is_named() {
     bench.see("lost");
     bench.pod("producer", 0);
     bench.pod("producer", 1);
-    let write = bench.passing(bench.scaler.write(0)).await;
+    let write = bench.write(0).await;
     assert_eq!((write.target.as_str(), write.replicas), ("lost", 2));
     bench
         .passing(bench.publisher.condition("lost", "Ready", "True"))

@@ -1,5 +1,6 @@
 //! One coordinator under test, and the hands that move its world.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use neap_coordinator::clock::{Boottime, Clock, ManualClock};
 use neap_coordinator::decide::DecideSettings;
 use neap_coordinator::keys::{TargetKey, TargetRef};
 use neap_coordinator::poll::PollLimits;
+use neap_coordinator::scaler::ScaleError;
 use neap_coordinator::signals::{
     BootId, ContainerId, NodeName, NodeTime, PodUid, SeriesKey, Signal, SignalLimits, SignalStore,
     StreamWriter, WantedSignals,
@@ -21,7 +23,7 @@ use neap_units::{Bytes, MilliValue};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::fakes::{ByHand, FakePublisher, FakeScaler, FakeSecrets};
+use crate::fakes::{ByHand, FakePublisher, FakeScaler, FakeSecrets, Write};
 
 pub(crate) const NS: &str = "ns";
 const NODE: &str = "n1";
@@ -52,12 +54,27 @@ impl Bench {
 
     /// Starts on the disk of an earlier one, so many seconds after boot and on the wall.
     pub(crate) async fn start_at(data: tempfile::TempDir, boot: i64, wall_seconds: i64) -> Self {
+        Self::start_with(ByHand { listed: true }, data, boot, wall_seconds).await
+    }
+
+    /// Starts before anything was listed.
+    pub(crate) async fn start_unlisted() -> Self {
+        let source = ByHand { listed: false };
+        Self::start_with(source, tempfile::tempdir().unwrap(), 1_000, 0).await
+    }
+
+    async fn start_with(
+        source: ByHand,
+        data: tempfile::TempDir,
+        boot: i64,
+        wall_seconds: i64,
+    ) -> Self {
         let clock = ManualClock::new(Boottime::from_micros(boot * 1_000_000), wall(wall_seconds));
         let scaler = FakeScaler::new(clock.clone());
         let publisher = FakePublisher::new();
         let world = Arc::new(World::new());
         let ports = Ports {
-            source: Arc::new(ByHand),
+            source: Arc::new(source),
             scaler: scaler.clone(),
             publisher: publisher.clone(),
             secrets: Arc::new(FakeSecrets),
@@ -182,13 +199,38 @@ impl Bench {
     /// Lets time go on, ten milliseconds at a time, until `wanted` has come: for what depends on
     /// coalescing and on the pace of status writes, and not on an exact time.
     pub(crate) async fn passing<T>(&self, wanted: impl Future<Output = T>) -> T {
+        let (each, step) = (Duration::from_millis(5), Duration::from_millis(10));
+        self.moving(wanted, each, step).await
+    }
+
+    /// Moves the clock on by `step`, `each` time that `wanted` has not come.
+    async fn moving<T>(
+        &self,
+        wanted: impl Future<Output = T>,
+        each: Duration,
+        step: Duration,
+    ) -> T {
         tokio::pin!(wanted);
         loop {
             tokio::select! {
                 found = &mut wanted => return found,
-                () = tokio::time::sleep(Duration::from_millis(5)) => self.clock.advance(Duration::from_millis(10)),
+                () = tokio::time::sleep(each) => self.clock.advance(step),
             }
         }
+    }
+
+    /// Waits for the `n`th write. Where it keeps us waiting, time goes on slowly: what a test did
+    /// just before may be taken in only after it moved the clock, and its coalescing and spacing
+    /// then begin there.
+    pub(crate) async fn write(&self, n: usize) -> Write {
+        let (each, step) = (Duration::from_millis(250), Duration::from_millis(25));
+        self.moving(self.scaler.write(n), each, step).await
+    }
+
+    /// Waits for the `n`th refused write, as [`Self::write`] does.
+    pub(crate) async fn refusal(&self, n: usize) -> (i32, ScaleError) {
+        let (each, step) = (Duration::from_millis(250), Duration::from_millis(25));
+        self.moving(self.scaler.refusal(n), each, step).await
     }
 
     /// Waits until the agents are asked for something.
@@ -207,11 +249,18 @@ impl Bench {
         // Two rounds: a write of the first round has been sent before the second ends.
         for _ in 0..2 {
             let before = self.evaluations();
-            self.store.dirty().mark(&key(name));
-            self.clock.advance(Duration::from_millis(25));
             let waited = async {
-                while self.evaluations() == before {
-                    tokio::time::sleep(Duration::from_millis(2)).await;
+                // Again where it was swallowed by a write under way, or came at the very time of
+                // another evaluation.
+                loop {
+                    self.store.dirty().mark(&key(name));
+                    self.clock.advance(Duration::from_millis(25));
+                    for _ in 0..200 {
+                        if self.evaluations() != before {
+                            return;
+                        }
+                        tokio::time::sleep(Duration::from_millis(2)).await;
+                    }
                 }
             };
             tokio::time::timeout(Duration::from_secs(60), waited)
@@ -220,7 +269,7 @@ impl Bench {
         }
     }
 
-    fn evaluations(&self) -> u64 {
+    pub(crate) fn evaluations(&self) -> u64 {
         self.figure("neap_evaluations_total")
     }
 
@@ -252,6 +301,7 @@ impl Bench {
             stream,
             clock: self.clock.clone(),
             defined: 0,
+            held: HashMap::new(),
         }
     }
 }
@@ -261,6 +311,8 @@ pub(crate) struct Agent {
     stream: StreamWriter,
     clock: ManualClock,
     defined: u32,
+    /// Of each gauge that [`Self::holds`] sets: since when, its integral then, its value.
+    held: HashMap<u32, (Boottime, f64, u64)>,
 }
 
 impl Agent {
@@ -284,6 +336,11 @@ impl Agent {
         self.define(key, Duration::from_millis(100))
     }
 
+    pub(crate) fn passive_opens(&mut self, pod: &str) -> u32 {
+        let key = SeriesKey::pod(&PodUid::new(pod).unwrap(), Signal::PassiveOpens);
+        self.define(key, Duration::from_secs(1))
+    }
+
     pub(crate) fn cpu(&mut self, pod: &str) -> u32 {
         let container = ContainerId::new(&format!("{pod}-app"));
         let key = SeriesKey::container(&PodUid::new(pod).unwrap(), &container, Signal::CpuUsage);
@@ -296,6 +353,15 @@ impl Agent {
         let mut batch = self.stream.batch().unwrap();
         batch.gauge(id, at, integral, last, last);
         batch.heartbeat(at, now);
+    }
+
+    /// The gauge has this value from now on; its integral follows from the values before.
+    pub(crate) fn holds(&mut self, id: u32, value: u64) {
+        let now = self.clock.boottime();
+        let (since, integral, former) = self.held.get(&id).copied().unwrap_or((now, 0.0, 0));
+        let integral = integral + former as f64 * now.since(since).as_secs_f64();
+        self.held.insert(id, (now, integral, value));
+        self.gauge(id, integral, value);
     }
 
     pub(crate) fn counter(&mut self, id: u32, value: u64) {

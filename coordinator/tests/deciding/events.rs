@@ -37,7 +37,7 @@ async fn a_pause_holds_and_is_told() {
     bench.apply("web", spec(), at_two);
     bench.advance(Duration::from_secs(5));
     assert_eq!(
-        bench.scaler.write(0).await.replicas,
+        bench.write(0).await.replicas,
         2,
         "straight to the number, and held there"
     );
@@ -47,7 +47,7 @@ async fn a_pause_holds_and_is_told() {
 
     bench.apply("web", spec(), json!({}));
     bench.advance(Duration::from_secs(5));
-    assert_eq!(bench.scaler.write(1).await.replicas, 3);
+    assert_eq!(bench.write(1).await.replicas, 3);
     bench
         .passing(bench.publisher.condition("web", "Paused", "False"))
         .await;

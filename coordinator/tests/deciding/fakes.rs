@@ -38,7 +38,10 @@ pub(crate) async fn wait<T>(
 }
 
 /// A source whose world the tests fill by hand.
-pub(crate) struct ByHand;
+pub(crate) struct ByHand {
+    /// Every kind counts as listed from the start.
+    pub(crate) listed: bool,
+}
 
 impl ObjectSource for ByHand {
     fn run(
@@ -46,7 +49,7 @@ impl ObjectSource for ByHand {
         world: Arc<World>,
         shutdown: CancellationToken,
     ) -> BoxFuture<'static, Result<(), SourceError>> {
-        for kind in ObjectKind::ALL {
+        for kind in ObjectKind::ALL.into_iter().filter(|_| self.listed) {
             world.mark_synced(kind);
         }
         Box::pin(async move {
@@ -229,6 +232,7 @@ struct Published {
     events: Vec<EventNote>,
     finalizers_removed: Vec<String>,
     hpas_removed: Vec<String>,
+    hpas_kept: Option<PublishError>,
 }
 
 /// Status and events in memory.
@@ -323,6 +327,15 @@ impl FakePublisher {
         .await;
     }
 
+    /// HPAs cannot be removed, for this reason.
+    pub(crate) fn keep_hpas(&self, why: PublishError) {
+        self.state.lock().unwrap().hpas_kept = Some(why);
+    }
+
+    pub(crate) fn hpas_removed(&self) -> Vec<String> {
+        self.state.lock().unwrap().hpas_removed.clone()
+    }
+
     pub(crate) async fn hpa_removed(&self, name: &str) {
         wait("the HPA to be removed", self.changed.subscribe(), || {
             self.state
@@ -400,6 +413,8 @@ impl Publisher for FakePublisher {
         hpa: &'a RemovableHpa,
     ) -> BoxFuture<'a, Result<(), PublishError>> {
         Box::pin(async move {
+            let kept = self.state.lock().unwrap().hpas_kept.clone();
+            kept.map_or(Ok(()), Err)?;
             self.change(|state| state.hpas_removed.push(hpa.name.to_string()));
             Ok(())
         })

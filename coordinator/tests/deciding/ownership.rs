@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use neap_coordinator::world::{HpaFacts, KedaPresence};
+use neap_coordinator::publish::PublishError;
+use neap_coordinator::world::{HpaFacts, KedaPresence, ObjectKind};
 use serde_json::json;
 
 use crate::bench::{Bench, NS, key, target_id};
@@ -30,6 +31,7 @@ fn hpa(name: &str, of: Option<&str>) -> HpaFacts {
 
 async fn wanting_three() -> Bench {
     let bench = Bench::start().await;
+    bench.world.set_keda(KedaPresence::Gone);
     bench.deployment("web", 1);
     for n in 0..3 {
         bench.pod("producer", n);
@@ -56,7 +58,7 @@ async fn a_target_of_an_hpa_is_decided_and_explained_and_not_written() {
 
     bench.world.remove_hpa(&key("mine"));
     bench.advance(Duration::from_secs(1));
-    assert_eq!(bench.scaler.write(0).await.replicas, 3);
+    assert_eq!(bench.write(0).await.replicas, 3);
     bench.advance(Duration::from_secs(3));
     bench
         .passing(bench.publisher.condition("web", "Ready", "True"))
@@ -89,10 +91,76 @@ async fn what_a_living_keda_owns_is_not_touched_at_all() {
     bench.world.remove_hpa(&key("keda-hpa-web"));
     bench.advance(Duration::from_secs(1));
     assert_eq!(
-        bench.scaler.write(0).await.replicas,
+        bench.write(0).await.replicas,
         3,
         "from the current replicas"
     );
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_written_before_every_owner_is_known() {
+    let bench = Bench::start_unlisted().await;
+    bench.deployment("web", 1);
+    bench.deployment("free", 1);
+    for n in 0..3 {
+        bench.pod("producer", n);
+    }
+    bench.scaled_object("web", spec());
+    bench.scaled_object("free", spec());
+    for _ in 0..20 {
+        bench.advance(Duration::from_secs(1));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(bench.evaluations(), 0);
+    // The HPA that owns one of them is listed last.
+    bench.world.apply_hpa(hpa("mine", None));
+    for kind in ObjectKind::ALL {
+        bench.world.mark_synced(kind);
+    }
+    assert_eq!(bench.write(0).await.target, "free");
+    bench.evaluate("web").await;
+    assert_eq!(bench.scaler.writes().len(), 1);
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_hpa_of_keda_stays_while_nobody_knows_whether_keda_lives() {
+    let bench = wanting_three().await;
+    bench.world.set_keda(KedaPresence::Unknown);
+    bench.world.apply_hpa(hpa("keda-hpa-web", Some("web")));
+    bench.scaled_object("web", spec());
+    for _ in 0..3 {
+        bench.advance(Duration::from_secs(30));
+        bench.evaluate("web").await;
+    }
+    assert_eq!(bench.scaler.writes(), []);
+    assert_eq!(bench.publisher.patches(), 0, "not even its status");
+    assert_eq!(bench.publisher.hpas_removed(), [] as [&str; 0]);
+
+    bench.world.set_keda(KedaPresence::Gone);
+    bench
+        .passing(bench.publisher.hpa_removed("keda-hpa-web"))
+        .await;
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_hpa_that_may_not_be_removed_is_named() {
+    let bench = wanting_three().await;
+    bench.publisher.keep_hpas(PublishError::Refused(
+        "horizontalpodautoscalers is forbidden".into(),
+    ));
+    bench.world.apply_hpa(hpa("keda-hpa-web", Some("web")));
+    bench.scaled_object("web", spec());
+    let (reason, message) = bench
+        .passing(bench.publisher.condition("web", "Ready", "False"))
+        .await;
+    assert_eq!(reason, "ScaledObjectCheckFailed");
+    for part in ["'keda-hpa-web'", "is forbidden", "rbac.takeOver"] {
+        assert!(message.contains(part), "{part} in {message}");
+    }
+    assert_eq!(bench.scaler.writes(), []);
     bench.stop().await;
 }
 
@@ -109,7 +177,7 @@ async fn the_older_of_two_scaled_objects_has_the_target() {
         json!({"creationTimestamp": "2027-01-15T07:59:00Z"}),
     );
     bench.advance(Duration::from_millis(50));
-    assert_eq!(bench.scaler.write(0).await.replicas, 3);
+    assert_eq!(bench.write(0).await.replicas, 3);
     let (_, message) = bench
         .passing(bench.publisher.condition("younger", "Ready", "False"))
         .await;
@@ -131,7 +199,7 @@ async fn a_deleted_object_restores_the_replicas_and_lets_go() {
     let metadata = json!({"finalizers": ["finalizer.keda.sh"]});
     bench.apply("web", restoring.clone(), metadata.clone());
     bench.advance(Duration::from_millis(50));
-    assert_eq!(bench.scaler.write(0).await.replicas, 3);
+    assert_eq!(bench.write(0).await.replicas, 3);
     bench.advance(Duration::from_secs(2));
     bench.evaluate("web").await;
 

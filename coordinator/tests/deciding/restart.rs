@@ -27,7 +27,7 @@ async fn a_stabilisation_window_goes_on_where_it_was() {
         bench.pod("producer", n);
     }
     bench.advance(Duration::from_millis(50));
-    bench.scaler.write(0).await;
+    bench.write(0).await;
     bench.advance(Duration::from_secs(2));
     bench.evaluate("web").await;
     assert_eq!(bench.scaler.writes().last().unwrap().replicas, 5);
@@ -65,7 +65,7 @@ async fn a_stabilisation_window_goes_on_where_it_was() {
     }
     bench.advance(Duration::from_secs(40));
     assert_eq!(
-        bench.scaler.write(0).await.replicas,
+        bench.write(0).await.replicas,
         1,
         "and with a new one it would hold for 300 s more"
     );
@@ -81,7 +81,7 @@ async fn a_wall_clock_that_is_set_changes_nothing() {
         bench.pod("producer", n);
     }
     bench.advance(Duration::from_millis(50));
-    bench.scaler.write(0).await;
+    bench.write(0).await;
     bench.advance(Duration::from_secs(2));
     bench.evaluate("web").await;
     let writes = bench.scaler.writes().len();
@@ -101,7 +101,7 @@ async fn a_wall_clock_that_is_set_changes_nothing() {
     );
     bench.clock.set_wall(wall - Duration::from_secs(3_600));
     bench.advance(Duration::from_secs(255));
-    assert_eq!(bench.scaler.write(writes).await.replicas, 1);
+    assert_eq!(bench.write(writes).await.replicas, 1);
     bench.stop().await;
 }
 
@@ -133,6 +133,6 @@ async fn what_was_scaled_from_zero_before_the_commit_counts_as_active() {
         "it was activated when the new leader saw it"
     );
     bench.advance(Duration::from_secs(11));
-    assert_eq!(bench.scaler.write(0).await.replicas, 0);
+    assert_eq!(bench.write(0).await.replicas, 0);
     bench.stop().await;
 }

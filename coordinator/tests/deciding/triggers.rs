@@ -39,7 +39,7 @@ async fn a_calendar_takes_a_target_from_zero_and_back() {
     assert_eq!(bench.scaler.writes(), []);
     bench.advance(Duration::from_secs(3));
     assert_eq!(
-        bench.scaler.write(0).await.replicas,
+        bench.write(0).await.replicas,
         3,
         "what the calendar asks for, in one step"
     );
@@ -64,7 +64,7 @@ async fn a_calendar_takes_a_target_from_zero_and_back() {
         .await;
     assert_eq!(reason, "ScalerCooldown");
     bench.advance(Duration::from_secs(62));
-    assert_eq!(bench.scaler.write(1).await.replicas, 0);
+    assert_eq!(bench.write(1).await.replicas, 0);
     bench
         .passing(bench.publisher.event("KEDAScaleTargetDeactivated"))
         .await;
@@ -84,7 +84,7 @@ async fn pods_of_another_workload_are_counted_as_they_come_and_go() {
     bench.pod("producer", 0);
     bench.pod("producer", 1);
     bench.advance(Duration::from_millis(50));
-    let first = bench.scaler.write(0).await;
+    let first = bench.write(0).await;
     assert!((1..=2).contains(&first.replicas), "{first:?}");
     bench.advance(Duration::from_secs(2));
     bench.evaluate("consumer").await;
@@ -102,7 +102,7 @@ async fn pods_of_another_workload_are_counted_as_they_come_and_go() {
         "the cooldown runs: {writes:?}"
     );
     bench.advance(Duration::from_secs(30));
-    assert_eq!(bench.scaler.write(writes.len()).await.replicas, 0);
+    assert_eq!(bench.write(writes.len()).await.replicas, 0);
     bench.stop().await;
 }
 
@@ -161,7 +161,7 @@ async fn a_failing_trigger_blocks_scaling_down_and_not_up() {
         json!({"minReplicaCount": 1, "advanced": free_behavior(), "triggers": [workload("app=producer")]}),
     );
     bench.advance(Duration::from_secs(2));
-    assert_eq!(bench.scaler.write(writes.len()).await.replicas, 1);
+    assert_eq!(bench.write(writes.len()).await.replicas, 1);
     bench
         .passing(bench.publisher.condition("web", "Ready", "True"))
         .await;
@@ -203,7 +203,7 @@ async fn a_trigger_that_keeps_failing_falls_back() {
         }
         bench.advance(Duration::from_secs(10));
     }
-    assert_eq!(bench.scaler.write(0).await.replicas, 4);
+    assert_eq!(bench.write(0).await.replicas, 4);
     bench
         .passing(bench.publisher.condition("web", "Fallback", "True"))
         .await;

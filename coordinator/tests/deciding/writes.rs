@@ -33,7 +33,7 @@ async fn after_the_first_at_most_one_write_per_second() {
     let bench = bench_at_one().await;
     bench.pod("producer", 1);
     bench.advance(Duration::from_millis(25));
-    let first = bench.scaler.write(0).await;
+    let first = bench.write(0).await;
     assert_eq!(first.replicas, 2);
     bench.pod("producer", 2);
     bench.evaluate("web").await;
@@ -41,7 +41,7 @@ async fn after_the_first_at_most_one_write_per_second() {
     bench.evaluate("web").await;
     assert_eq!(bench.scaler.writes().len(), 1);
     bench.advance(Duration::from_millis(1_000));
-    let second = bench.scaler.write(1).await;
+    let second = bench.write(1).await;
     assert_eq!(second.replicas, 4, "what was held back comes together");
     assert!(second.at.since(first.at) >= Duration::from_secs(1));
     bench.stop().await;
@@ -54,15 +54,53 @@ async fn a_conflict_is_read_again_and_decided_again() {
     bench.scaler.set("web", 1, 7);
     bench.pod("producer", 1);
     bench.advance(Duration::from_millis(25));
-    assert_eq!(bench.scaler.refusal(0).await.1, ScaleError::Conflict);
+    assert_eq!(bench.refusal(0).await.1, ScaleError::Conflict);
     bench.advance(Duration::from_millis(25));
-    let write = bench.scaler.write(0).await;
+    let write = bench.write(0).await;
     assert_eq!((write.replicas, write.version.as_str()), (2, "7"));
     assert!(
         bench
             .text()
             .contains("neap_scale_writes_total{result=\"conflict\"} 1")
     );
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_carries_the_version_last_seen_though_nothing_else_changed() {
+    let bench = bench_at_one().await;
+    // A controller writes the status all the time.
+    for version in [5, 8] {
+        bench.scaler.set("web", 1, version);
+        bench.see("web");
+    }
+    bench.pod("producer", 1);
+    bench.advance(Duration::from_millis(25));
+    let write = bench.write(0).await;
+    assert_eq!((write.replicas, write.version.as_str()), (2, "8"));
+    assert_eq!(bench.scaler.refused(), [], "no conflict");
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reset_that_a_conflict_shows_first_counts_too() {
+    let bench = bench_at_one().await;
+    *bench.scaler.manager.lock().unwrap() = Some("argocd-controller".to_owned());
+    for round in 0..3 {
+        bench.pod("producer", round + 1);
+        bench.advance(Duration::from_millis(1_100));
+        bench.write(usize::try_from(round).unwrap()).await;
+        bench.evaluate("web").await;
+        // The watch is late: the next write finds the reset.
+        let (_, version) = bench.scaler.get("web");
+        bench.scaler.set("web", 1, version + 1);
+    }
+    bench.pod("producer", 4);
+    bench.advance(Duration::from_millis(1_100));
+    let event = bench
+        .passing(bench.publisher.event("TargetContested"))
+        .await;
+    assert!(event.note.contains("argocd-controller"), "{}", event.note);
     bench.stop().await;
 }
 
@@ -79,7 +117,7 @@ async fn retry_after_is_honoured_for_all_targets() {
     }]);
     bench.pod("producer", 1);
     bench.advance(Duration::from_millis(25));
-    bench.scaler.refusal(0).await;
+    bench.refusal(0).await;
     bench.evaluate("web").await;
     bench.pod("late", 0);
     bench.pod("late", 1);
@@ -88,7 +126,7 @@ async fn retry_after_is_honoured_for_all_targets() {
     bench.evaluate("other").await;
     assert_eq!(bench.scaler.writes(), []);
     bench.advance(Duration::from_secs(11));
-    bench.scaler.write(1).await;
+    bench.write(1).await;
     let mut written: Vec<String> = bench
         .scaler
         .writes()
@@ -108,11 +146,11 @@ async fn a_refused_write_is_shown_and_tried_again() {
     )]);
     bench.pod("producer", 1);
     bench.advance(Duration::from_millis(25));
-    bench.scaler.refusal(0).await;
+    bench.refusal(0).await;
     let event = bench.passing(bench.publisher.event("FailedRescale")).await;
     assert!(event.note.contains("is forbidden"), "{}", event.note);
     bench.advance(Duration::from_millis(1_050));
-    assert_eq!(bench.scaler.write(0).await.replicas, 2);
+    assert_eq!(bench.write(0).await.replicas, 2);
     bench.stop().await;
 }
 
@@ -126,7 +164,7 @@ async fn whoever_keeps_resetting_the_replicas_is_named() {
     for round in 0..3 {
         bench.advance(Duration::from_millis(1_100));
         assert_eq!(
-            bench.scaler.write(round).await.replicas,
+            bench.write(round).await.replicas,
             3,
             "a change from outside is answered"
         );
@@ -138,12 +176,16 @@ async fn whoever_keeps_resetting_the_replicas_is_named() {
         .await;
     assert!(event.note.contains("argocd-controller"), "{}", event.note);
     let contested = bench.publisher.condition("web", "Contested", "True");
-    bench.advance(Duration::from_secs(3));
-    bench.evaluate("web").await;
-    assert!(contested.await.1.contains("argocd-controller"));
-    assert_eq!(bench.scaler.writes().len(), 3, "one write per 15 s");
+    let (_, message) = bench.passing(contested).await;
+    assert!(message.contains("argocd-controller"), "{message}");
     bench.advance(Duration::from_secs(13));
-    assert_eq!(bench.scaler.write(3).await.replicas, 3);
+    let fourth = bench.write(3).await;
+    assert_eq!(fourth.replicas, 3);
+    let third = &bench.scaler.writes()[2];
+    assert!(
+        fourth.at.since(third.at) >= Duration::from_secs(15),
+        "one write per 15 s: {third:?} {fourth:?}"
+    );
     bench.stop().await;
 }
 

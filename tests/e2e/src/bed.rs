@@ -116,7 +116,7 @@ impl Bed {
         Ok(())
     }
 
-    /// Merges `patch` into an object.
+    /// Merges `patch` into an object, as the field manager `e2e-merge`.
     ///
     /// # Errors
     /// The API server's answer.
@@ -129,8 +129,11 @@ impl Bed {
         patch: Value,
     ) -> Result<()> {
         let api = self.objects(api_version, kind, namespace)?;
-        api.patch(name, &PatchParams::default(), &Patch::Merge(patch))
-            .await?;
+        let params = PatchParams {
+            field_manager: Some("e2e-merge".to_owned()),
+            ..PatchParams::default()
+        };
+        api.patch(name, &params, &Patch::Merge(patch)).await?;
         Ok(())
     }
 

@@ -167,12 +167,12 @@ async fn zz_replicas_changed_by_hand() -> Result<()> {
         })
     })
     .await?;
-    println!(
-        "saw: by hand: {:?}",
-        events
-            .iter()
-            .find(|(reason, _)| reason.contains("Contested"))
-    );
+    let (_, note) = events
+        .iter()
+        .find(|(reason, _)| reason.contains("Contested"))
+        .context("the Event is there")?;
+    println!("saw: by hand: {note}");
+    ensure!(note.contains("by e2e-merge"), "it names nobody: {note}");
     bed.drop_namespace(ns).await;
     Ok(())
 }

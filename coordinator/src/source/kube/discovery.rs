@@ -1,11 +1,10 @@
 //! From the kind that a ScaledObject names to the resource that the API server serves.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{APIResource, APIResourceList};
-use tokio::sync::Mutex;
 
 use crate::clock::{Boottime, Clock};
 use crate::keys::TargetRef;
@@ -65,23 +64,25 @@ impl Discovery {
         } else {
             format!("{}/{}", target.group, target.version)
         };
-        let mut known = self.known.lock().await;
         let now = self.clock.boottime();
-        if let Some(entry) = known.get(&api_version) {
-            let found = entry
-                .kinds
-                .clone()
-                .and_then(|kinds| find(&kinds, &api_version, target));
-            if found.is_ok() || now.since(entry.asked) < LOOK_AGAIN {
+        let entry = self
+            .known()
+            .get(&api_version)
+            .map(|entry| (entry.kinds.clone(), entry.asked));
+        if let Some((kinds, asked)) = entry {
+            let found = kinds.and_then(|kinds| find(&kinds, &api_version, target));
+            if found.is_ok() || now.since(asked) < LOOK_AGAIN {
                 return found;
             }
         }
+        // Nobody waits for this answer but those who need it.
         let kinds = self.ask(&api_version).await;
         let found = kinds
             .clone()
             .and_then(|kinds| find(&kinds, &api_version, target));
         // An answer that did not come is no knowledge: the next caller asks again.
         if !matches!(kinds, Err(TargetProblem::Unreadable { .. })) {
+            let mut known = self.known();
             if known.len() >= MAX_GROUP_VERSIONS
                 && let Some(oldest) = known
                     .iter()
@@ -93,6 +94,11 @@ impl Discovery {
             known.insert(api_version, Known { kinds, asked: now });
         }
         found
+    }
+
+    // Each change under this lock is one removal or insertion: a panic leaves nothing half done.
+    fn known(&self) -> MutexGuard<'_, HashMap<String, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn ask(&self, api_version: &str) -> Result<Arc<Vec<Kind>>, TargetProblem> {

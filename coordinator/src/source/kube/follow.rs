@@ -20,6 +20,9 @@ pub(super) trait Sink {
     /// What tells objects of one list apart.
     type Key: Eq + Hash;
 
+    /// A whole list begins; [`keep`](Self::keep) ends it.
+    fn listing(&mut self) {}
+
     /// Takes in an object that is there. Returns its key.
     fn apply(&mut self, object: Self::Object) -> Option<Self::Key>;
 
@@ -136,7 +139,10 @@ where
         // `Init` is told before anything was read: it proves nothing.
         let proves_it_works = !matches!(event, Event::Init);
         match event {
-            Event::Init => listed.clear(),
+            Event::Init => {
+                listed.clear();
+                sink.listing();
+            }
             Event::InitApply(object) => {
                 if let Some(key) = sink.apply(object) {
                     listed.insert(key);

@@ -21,6 +21,8 @@ pub(super) const KEDA_LEASE: &str = "operator.keda.sh";
 
 /// What KEDA's manifests set, for a Lease that does not say.
 const DEFAULT_DURATION: Duration = Duration::from_secs(15);
+/// So many durations after its last renewal a Lease is owned by nobody.
+const FRESH_FOR: u32 = 2;
 /// On first sight a Lease is judged by its own time stamp only if that is older than this: wall
 /// clocks differ, so a younger one is watched for a while instead.
 const SURELY_OLD: jiff::SignedDuration = jiff::SignedDuration::from_secs(600);
@@ -39,13 +41,17 @@ pub(super) struct KedaWatch {
 #[derive(Debug, Default)]
 struct Leases {
     seen: HashMap<Arc<str>, Seen>,
-    forbidden: bool,
+    /// All Leases were listed, and what has happened to them since was seen.
+    current: bool,
+    /// Since when it was not, where it once was.
+    blind_since: Option<Boottime>,
 }
 
 #[derive(Debug)]
 struct Seen {
     holder: String,
     renewed: Option<jiff::Timestamp>,
+    duration: Duration,
     fresh_until: Option<Boottime>,
 }
 
@@ -78,14 +84,14 @@ impl KedaWatch {
         let fresh_until = match known {
             _ if holder.is_empty() => None,
             Some(known) if known.holder == holder && known.renewed == renewed => known.fresh_until,
-            Some(_) => Some(now + duration * 2),
+            Some(_) => Some(now + duration * FRESH_FOR),
             None => {
                 let age = renewed.map(|renewed| renewed.duration_until(self.clock.wall()));
                 let surely_old = age.is_none_or(|age| age > SURELY_OLD);
                 if surely_old {
                     None
                 } else {
-                    Some(now + duration * 2)
+                    Some(now + duration * FRESH_FOR)
                 }
             }
         };
@@ -94,10 +100,10 @@ impl KedaWatch {
             Seen {
                 holder,
                 renewed,
+                duration,
                 fresh_until,
             },
         );
-        leases.forbidden = false;
         drop(leases);
         self.changed.notify_one();
         Some(namespace)
@@ -105,6 +111,34 @@ impl KedaWatch {
 
     fn forget(&self, gone: impl Fn(&str) -> bool) {
         self.leases().seen.retain(|namespace, _| !gone(namespace));
+        self.changed.notify_one();
+    }
+
+    /// What is known is known to be so now. After a gap, an operator that lived before it gets its
+    /// time anew: it was cut off too.
+    fn set_current(&self) {
+        let now = self.clock.boottime();
+        let mut leases = self.leases();
+        leases.current = true;
+        if let Some(since) = leases.blind_since.take() {
+            for seen in leases.seen.values_mut() {
+                if let Some(until) = seen.fresh_until.as_mut().filter(|until| **until > since) {
+                    *until = (*until).max(now + seen.duration * FRESH_FOR);
+                }
+            }
+        }
+        drop(leases);
+        self.changed.notify_one();
+    }
+
+    /// From here on changes may be missed.
+    fn set_blind(&self) {
+        let now = self.clock.boottime();
+        let mut leases = self.leases();
+        if std::mem::replace(&mut leases.current, false) {
+            leases.blind_since = Some(now);
+        }
+        drop(leases);
         self.changed.notify_one();
     }
 
@@ -124,7 +158,7 @@ impl KedaWatch {
                 },
                 Some(until),
             ),
-            None if leases.forbidden => (KedaPresence::Unknown, None),
+            None if !leases.current => (KedaPresence::Unknown, None),
             None => (KedaPresence::Gone, None),
         }
     }
@@ -143,10 +177,10 @@ impl KedaWatch {
                     KedaPresence::Gone if last.is_some() => tracing::info!(
                         "no KEDA operator renews its Lease: ScaledObjects are Neap's"
                     ),
-                    KedaPresence::Unknown => tracing::warn!(
-                        "Leases may not be read: whether KEDA lives is judged by its HPAs alone"
+                    KedaPresence::Unknown if last.is_some() => tracing::warn!(
+                        "whether KEDA lives cannot be read at present: ScaledObjects with an HPA of its are left alone"
                     ),
-                    KedaPresence::Gone => {}
+                    KedaPresence::Gone | KedaPresence::Unknown => {}
                 }
                 self.world.set_keda(presence.clone());
                 last = Some(presence);
@@ -172,14 +206,33 @@ impl KedaWatch {
 
 /// Takes in the Leases of one part of the scope.
 pub(super) struct LeaseSink {
-    pub(super) watch: Arc<KedaWatch>,
-    pub(super) part: Option<Arc<str>>,
-    pub(super) progress: Progress,
+    watch: Arc<KedaWatch>,
+    part: Option<Arc<str>>,
+    progress: Progress,
+    listing: bool,
+    refused: bool,
+}
+
+impl LeaseSink {
+    /// For the Leases of `part`; `None` is the whole cluster.
+    pub(super) fn new(watch: Arc<KedaWatch>, part: Option<Arc<str>>, progress: Progress) -> Self {
+        Self {
+            watch,
+            part,
+            progress,
+            listing: false,
+            refused: false,
+        }
+    }
 }
 
 impl Sink for LeaseSink {
     type Object = Lease;
     type Key = Arc<str>;
+
+    fn listing(&mut self) {
+        self.listing = true;
+    }
 
     fn apply(&mut self, lease: Lease) -> Option<Arc<str>> {
         self.watch.see(&lease)
@@ -191,20 +244,34 @@ impl Sink for LeaseSink {
     }
 
     fn keep(&mut self, listed: &HashSet<Arc<str>>) {
+        self.listing = false;
         let part = self.part.clone();
         self.watch
             .forget(|known| covers(part.as_deref(), known) && !listed.contains(known));
+        self.watch.set_current();
         let (presence, _) = self.watch.presence(self.watch.clock.boottime());
         // Before the kind counts as listed, so that nobody sees "synced" and no KEDA at once.
         self.watch.world.set_keda(presence);
         self.progress.listed();
     }
 
-    fn failing(&mut self, since: Boottime, error: &watcher::Error) {
-        if is_forbidden(error) && self.part.is_none() {
-            self.watch.leases().forbidden = true;
-            self.watch.changed.notify_one();
+    fn working(&mut self) {
+        self.refused = false;
+        if !self.listing {
+            self.watch.set_current();
         }
+        self.progress.working();
+    }
+
+    fn failing(&mut self, since: Boottime, error: &watcher::Error) {
+        if is_forbidden(error) && !std::mem::replace(&mut self.refused, true) {
+            tracing::warn!(
+                lease = KEDA_LEASE,
+                namespace = self.part.as_deref().unwrap_or("all"),
+                "whether KEDA lives may not be read: ScaledObjects with an HPA of its are left alone until it may (see rbac.kedaNamespace of the chart)"
+            );
+        }
+        self.watch.set_blind();
         self.progress.failing(since, error);
     }
 }
@@ -253,6 +320,34 @@ mod tests {
         assert!(alive(&watch, &clock));
         watch.forget(|namespace| namespace == "keda");
         assert!(!alive(&watch, &clock), "a deleted Lease is no Lease");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_unknown_and_not_gone() {
+        let wall = "2026-11-22T10:00:00Z".parse().unwrap();
+        let clock = ManualClock::new(Boottime::from_micros(1), wall);
+        let watch = KedaWatch::new(Arc::new(World::new()), Arc::new(clock.clone()));
+        let presence = || watch.presence(clock.boottime()).0;
+        assert_eq!(presence(), KedaPresence::Unknown, "nothing was listed yet");
+        watch.set_current();
+        assert_eq!(presence(), KedaPresence::Gone);
+
+        watch.see(&lease("keda", "pod-1", "2026-11-22T10:00:00.000000Z"));
+        watch.set_blind();
+        clock.advance(Duration::from_secs(20));
+        watch.set_blind();
+        assert!(alive(&watch, &clock), "it still has its time");
+        clock.advance(Duration::from_secs(60));
+        assert_eq!(presence(), KedaPresence::Unknown);
+        // The server is back, with the Lease as it was: KEDA gets time to renew it.
+        watch.see(&lease("keda", "pod-1", "2026-11-22T10:00:00.000000Z"));
+        watch.set_current();
+        assert!(alive(&watch, &clock));
+        clock.advance(Duration::from_secs(30));
+        assert_eq!(presence(), KedaPresence::Gone);
+        watch.set_blind();
+        watch.set_current();
+        assert_eq!(presence(), KedaPresence::Gone, "it was gone before the gap");
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! Objects from an API server: one watch per kind (and namespace, where they are restricted), read
 //! as streams, trimmed before anything is kept.
 
-mod clients;
 mod discovery;
 mod follow;
 mod hpa;
@@ -15,7 +14,6 @@ mod scope;
 mod targets;
 mod template;
 
-pub use clients::{ClientError, Clients};
 pub use discovery::Discovery;
 pub use reader::KubeReader;
 pub use run::KubeSource;

@@ -59,7 +59,7 @@ impl Progress {
         }
     }
 
-    fn working(&mut self) {
+    pub(super) fn working(&mut self) {
         self.world.mark_current(self.kind);
     }
 

@@ -26,6 +26,7 @@ use crate::world::{ObjectKind, World};
 pub struct KubeSource {
     client: Client,
     scope: Scope,
+    keda: Scope,
     discovery: Arc<Discovery>,
     clock: Arc<dyn Clock>,
 }
@@ -39,16 +40,20 @@ impl std::fmt::Debug for KubeSource {
 }
 
 impl KubeSource {
-    /// Watches `scope` through `client`. Kinds are looked up in `discovery`, which the scaler shares.
+    /// Watches `scope` through `client`, and looks in `keda` for the Lease of KEDA's operator: it
+    /// may live outside the scope and own what is in it. Kinds are looked up in `discovery`, which
+    /// the scaler shares.
     pub fn new(
         client: Client,
         scope: Scope,
+        keda: Scope,
         discovery: Arc<Discovery>,
         clock: Arc<dyn Clock>,
     ) -> Self {
         Self {
             client,
             scope,
+            keda,
             discovery,
             clock,
         }
@@ -183,15 +188,11 @@ impl ObjectSource for KubeSource {
             }
 
             let keda = Arc::new(KedaWatch::new(world.clone(), self.clock.clone()));
-            let sinks = progress(ObjectKind::KedaLease, true).map(|(part, progress)| {
-                (
-                    part.clone(),
-                    LeaseSink {
-                        watch: keda.clone(),
-                        part,
-                        progress,
-                    },
-                )
+            let parts = self.keda.parts();
+            let progress = Progress::for_parts(&world, ObjectKind::KedaLease, parts.len(), true);
+            let sinks = parts.iter().cloned().zip(progress).map(|(part, progress)| {
+                let sink = LeaseSink::new(keda.clone(), part.clone(), progress);
+                (part, sink)
             });
             self.start::<Lease, _>(
                 &mut run,

@@ -35,6 +35,16 @@ fn resources(group_version: &str, kinds: &[(&str, &str)]) -> Value {
 }
 
 fn start() -> Bench {
+    start_in(Scope::Cluster)
+}
+
+/// The path of a collection of `shop` alone.
+fn in_shop(path: &str) -> String {
+    let (group, plural) = path.rsplit_once('/').unwrap();
+    format!("{group}/namespaces/shop/{plural}")
+}
+
+fn start_in(scope: Scope) -> Bench {
     let (api, client) = ApiServer::new();
     for path in [
         SCALED_OBJECTS,
@@ -47,6 +57,7 @@ fn start() -> Bench {
         TANKS,
     ] {
         api.watch(path, vec![]);
+        api.watch(&in_shop(path), vec![]);
     }
     api.get(
         "/apis/apps/v1",
@@ -67,7 +78,8 @@ fn start() -> Bench {
     );
     let clock = Arc::new(SystemClock);
     let discovery = Arc::new(Discovery::new(client.clone(), clock.clone()));
-    let source = Arc::new(KubeSource::new(client, Scope::Cluster, discovery, clock));
+    let keda = Scope::Cluster;
+    let source = Arc::new(KubeSource::new(client, scope, keda, discovery, clock));
     let (world, stop) = (Arc::new(World::new()), CancellationToken::new());
     let running = tokio::spawn(source.run(world.clone(), stop.clone()));
     Bench {
@@ -336,6 +348,45 @@ async fn an_unreadable_object_hides_no_other() {
     bench.stop.cancel();
 }
 
+fn lease_of_keda() -> Value {
+    let now = SystemClock.wall();
+    json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "operator.keda.sh", "namespace": "keda"},
+        "spec": {"holderIdentity": "keda-1", "leaseDurationSeconds": 15, "renewTime": format!("{now:.6}")}})
+}
+
+fn hpa_of_keda() -> Value {
+    json!({"metadata": {"name": "keda-hpa-web", "namespace": "shop", "uid": "u-hpa", "resourceVersion": "1",
+            "ownerReferences": [{"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "name": "web", "uid": "uid-web"}]},
+        "spec": {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}}})
+}
+
+#[tokio::test]
+async fn a_keda_outside_the_watched_namespaces_owns_what_is_in_them() {
+    let bench = start_in(Scope::new(&["shop".to_owned()]));
+    bench.api.tell(LEASES, "ADDED", lease_of_keda());
+    bench.api.tell(
+        &in_shop(SCALED_OBJECTS),
+        "ADDED",
+        scaled_object("web", json!({"name": "web"})),
+    );
+    bench.api.tell(&in_shop(HPAS), "ADDED", hpa_of_keda());
+    bench.world.synced().await;
+    let key = TargetKey::new("shop", "web");
+    bench
+        .until("KEDA lives", |world| {
+            world.scaled_object(&key)?;
+            (world.hpas_on(&web()).len() == 1 && matches!(world.owner(&key), Owner::Keda(_)))
+                .then_some(())
+        })
+        .await;
+    assert_eq!(
+        bench.api.count(&in_shop(LEASES)),
+        0,
+        "its Lease is not looked for in the watched namespaces"
+    );
+    bench.stop.cancel();
+}
+
 #[tokio::test]
 async fn keda_and_its_hpa_are_seen() {
     let bench = start();
@@ -344,9 +395,7 @@ async fn keda_and_its_hpa_are_seen() {
         "ADDED",
         scaled_object("web", json!({"name": "web"})),
     );
-    let now = SystemClock.wall();
-    let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "operator.keda.sh", "namespace": "keda"},
-        "spec": {"holderIdentity": "keda-1", "leaseDurationSeconds": 15, "renewTime": format!("{now:.6}")}});
+    let lease = lease_of_keda();
     bench.api.tell(LEASES, "ADDED", lease.clone());
     let key = TargetKey::new("shop", "web");
     bench
@@ -366,9 +415,7 @@ async fn keda_and_its_hpa_are_seen() {
             world.owner(&key).is_neap().then_some(())
         })
         .await;
-    bench.api.tell(HPAS, "ADDED", json!({"metadata": {"name": "keda-hpa-web", "namespace": "shop", "uid": "u-hpa",
-            "ownerReferences": [{"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "name": "web", "uid": "uid-web"}]},
-        "spec": {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}}}));
+    bench.api.tell(HPAS, "ADDED", hpa_of_keda());
     let removable = bench
         .until("what it left is seen", |world| match world.owner(&key) {
             Owner::NeapAfterRemoving(hpa) => Some(hpa),
@@ -382,15 +429,22 @@ async fn keda_and_its_hpa_are_seen() {
 #[tokio::test]
 async fn what_may_not_be_listed_and_is_optional_does_not_hold_up_the_rest() {
     let (api, client) = ApiServer::new();
-    for path in [SCALED_OBJECTS, PODS, HPAS] {
+    for path in [SCALED_OBJECTS, PODS, HPAS, DEPLOYMENTS] {
         api.watch(path, vec![]);
     }
+    api.tell(
+        SCALED_OBJECTS,
+        "ADDED",
+        scaled_object("web", json!({"name": "web"})),
+    );
+    api.tell(HPAS, "ADDED", hpa_of_keda());
     for path in [AUTHENTICATIONS, CLUSTER_AUTHENTICATIONS, LEASES] {
         api.fail(path, 403);
     }
     let clock = Arc::new(SystemClock);
     let discovery = Arc::new(Discovery::new(client.clone(), clock.clone()));
-    let source = Arc::new(KubeSource::new(client, Scope::Cluster, discovery, clock));
+    let (scope, keda) = (Scope::Cluster, Scope::Cluster);
+    let source = Arc::new(KubeSource::new(client, scope, keda, discovery, clock));
     let (world, stop) = (Arc::new(World::new()), CancellationToken::new());
     tokio::spawn(source.run(world.clone(), stop.clone()));
     tokio::time::timeout(Duration::from_secs(60), world.synced())
@@ -413,11 +467,11 @@ async fn what_may_not_be_listed_and_is_optional_does_not_hold_up_the_rest() {
             .failing_since
             .is_none()
     );
-    let deadline = tokio::time::timeout(Duration::from_secs(60), async {
-        while world.keda() != KedaPresence::Unknown {
-            tokio::task::yield_now().await;
-        }
-    });
-    deadline.await.expect("whether KEDA lives is unknown");
+    assert_eq!(world.keda(), KedaPresence::Unknown);
+    let owner = world.owner(&TargetKey::new("shop", "web"));
+    assert!(
+        matches!(owner, Owner::Keda(_)),
+        "its HPA stays, and its target is not written: {owner}"
+    );
     stop.cancel();
 }

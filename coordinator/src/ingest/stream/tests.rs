@@ -1,311 +1,21 @@
 //! Streams over a real port: TLS, tokens, gRPC.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use neap_consensus::{Leader, LeaderId, Leadership, NodeId};
 use neap_proto::node::agent_message::Message as Up;
 use neap_proto::node::coordinator_message::Message as Down;
-use neap_proto::node::node_service_client::NodeServiceClient;
-use neap_proto::node::{
-    AgentMessage, CoordinatorMessage, CounterPoint, Hello, Replay, ReplaySeries, Samples,
-    SeriesDefinition, SeriesKind,
-};
+use neap_proto::node::{Hello, Replay, ReplaySeries};
 use neap_units::{NodeName, PodUid};
 use serde_json::json;
-use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
-use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::sync::{CancellationToken, DropGuard};
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
-use tonic::{Code, Request, Status, Streaming};
+use tonic::Code;
 
-use super::serve::{Addresses, IngestParts, serve};
-use super::{IngestFigures, IngestLimits, StreamSlots};
-use crate::clock::{Boottime, Clock, ManualClock, SystemClock};
-use crate::identity::testing::{ISSUER, TokenMaker};
-use crate::identity::{Identity, IdentityConfig};
-use crate::signals::{
-    ContainerId, SeriesKey, Signal, SignalLimits, SignalStore, Wanted, WantedSignal, WantedSignals,
-};
-use crate::testing::api_server::ApiServer;
-use crate::world::World;
+use crate::clock::Clock;
+use crate::ingest::IngestLimits;
+use crate::signals::{Wanted, WantedSignal, WantedSignals};
 use crate::world::testing::pod;
 
-const REVIEW: &str = "/apis/authentication.k8s.io/v1/tokenreviews";
-/// Long enough for a loaded machine; a condition is waited for, never a time.
-const DEADLINE: Duration = Duration::from_secs(60);
-
-struct Bench {
-    api: ApiServer,
-    clock: ManualClock,
-    maker: TokenMaker,
-    world: Arc<World>,
-    store: Arc<SignalStore>,
-    wanted: watch::Sender<Arc<WantedSignals>>,
-    leadership: watch::Sender<Leadership>,
-    figures: Arc<IngestFigures>,
-    endpoint: Endpoint,
-    _stop: DropGuard,
-}
-
-fn leader(is_self: bool, term: u64) -> Leadership {
-    let name = if is_self {
-        "neap-coordinator-0"
-    } else {
-        "neap-coordinator-1"
-    };
-    Leadership {
-        node: Some(NodeId(1)),
-        term,
-        leader: Some(Leader {
-            id: LeaderId {
-                term,
-                node: NodeId(1),
-            },
-            name: name.into(),
-            address: format!("{name}:9701"),
-        }),
-        is_self,
-    }
-}
-
-async fn bench() -> Bench {
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let (api, client) = ApiServer::new();
-    let maker = TokenMaker::es256("k1");
-    api.get(
-        "/.well-known/openid-configuration",
-        json!({"issuer": ISSUER}),
-    );
-    api.get("/openid/v1/jwks", TokenMaker::jwks(&[&maker]));
-    accept_reviews(&api);
-    let bundle = Arc::new(std::sync::Mutex::new(String::new()));
-    let published = bundle.clone();
-    api.handle(
-        axum::http::Method::POST,
-        "/api/v1/namespaces/neap/secrets",
-        |sent| (201, vec![], sent.body.clone()),
-    );
-    api.handle(
-        axum::http::Method::POST,
-        "/api/v1/namespaces/neap/configmaps",
-        move |sent| {
-            *published.lock().unwrap() = sent.body["data"]["ca.crt"].as_str().unwrap().to_owned();
-            (201, vec![], sent.body.clone())
-        },
-    );
-    let clock = ManualClock::new(Boottime::from_micros(1_000_000_000), SystemClock.wall());
-    let stop = CancellationToken::new();
-    let config = IdentityConfig::new("neap", "neap-coordinator-0");
-    let identity = Identity::start(client, config, Arc::new(clock.clone()), &stop)
-        .await
-        .unwrap()
-        .unwrap();
-    let world = Arc::new(World::new());
-    let store = SignalStore::new(SignalLimits::default());
-    let (wanted, wanted_watch) = watch::channel(Arc::new(WantedSignals::default()));
-    let (leadership, leadership_watch) = watch::channel(leader(true, 3));
-    let figures = Arc::new(IngestFigures::default());
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let parts = IngestParts {
-        identity,
-        store: store.clone(),
-        world: world.clone(),
-        wanted: wanted_watch,
-        leadership: leadership_watch,
-        addresses: Addresses {
-            name: "neap-coordinator-0".into(),
-            suffix: ".neap-coordinator-peers.neap.svc:9700".into(),
-            members: Arc::new(|| vec!["neap-coordinator-1".into(), "neap-coordinator-0".into()]),
-        },
-        clock: Arc::new(clock.clone()),
-        limits: IngestLimits::default(),
-        figures: figures.clone(),
-        slots: StreamSlots::default(),
-        stop: stop.clone(),
-    };
-    tokio::spawn(serve(listener, parts));
-    let certificate = Certificate::from_pem(bundle.lock().unwrap().as_str());
-    let tls = ClientTlsConfig::new()
-        .ca_certificate(certificate)
-        .domain_name("neap-coordinator.neap.svc");
-    let endpoint = Endpoint::from_shared(format!("https://{address}"))
-        .unwrap()
-        .tls_config(tls)
-        .unwrap();
-    Bench {
-        api,
-        clock,
-        maker,
-        world,
-        store,
-        wanted,
-        leadership,
-        figures,
-        endpoint,
-        _stop: stop.drop_guard(),
-    }
-}
-
-fn accept_reviews(api: &ApiServer) {
-    api.post(
-        REVIEW,
-        json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "metadata": {}, "spec": {}, "status": {
-            "authenticated": true, "audiences": ["neap"], "user": {"username": "system:serviceaccount:neap:neap-agent"}}}),
-    );
-}
-
-struct Agent {
-    up: mpsc::Sender<AgentMessage>,
-    down: Streaming<CoordinatorMessage>,
-    _channel: Channel,
-}
-
-impl Bench {
-    async fn connect(&self, token: Option<&str>) -> Result<Agent, Status> {
-        let channel = self.endpoint.connect().await.unwrap();
-        let (up, messages) = mpsc::channel(16);
-        let mut request = Request::new(ReceiverStream::new(messages));
-        if let Some(token) = token {
-            request
-                .metadata_mut()
-                .insert("authorization", format!("Bearer {token}").parse().unwrap());
-        }
-        let down = NodeServiceClient::new(channel.clone())
-            .connect(request)
-            .await?
-            .into_inner();
-        Ok(Agent {
-            up,
-            down,
-            _channel: channel,
-        })
-    }
-
-    async fn agent(&self, node: &str) -> Agent {
-        let token = self.maker.agent(node, self.clock.wall()).sign();
-        let agent = self.connect(Some(&token)).await.unwrap();
-        agent.say(Up::Hello(hello(node))).await;
-        agent
-    }
-
-    fn count(&self, what: fn(&IngestFigures) -> &std::sync::atomic::AtomicU64) -> u64 {
-        what(&self.figures).load(Ordering::Relaxed)
-    }
-}
-
-fn hello(node: &str) -> Hello {
-    Hello {
-        protocol_version: 1,
-        node_name: node.into(),
-        boot_id: "boot-1".into(),
-        agent_version: "0.1.0".into(),
-        agent_start_boottime_ns: 5,
-        capabilities: None,
-    }
-}
-
-impl Agent {
-    async fn say(&self, message: Up) {
-        self.up
-            .send(AgentMessage {
-                message: Some(message),
-            })
-            .await
-            .unwrap();
-    }
-
-    async fn hear(&mut self) -> Result<Down, Status> {
-        let message = tokio::time::timeout(DEADLINE, self.down.message())
-            .await
-            .expect("nothing was heard")?;
-        Ok(message
-            .expect("the stream ended without a reason")
-            .message
-            .unwrap())
-    }
-
-    /// The status that ends the stream.
-    async fn end(&mut self) -> Status {
-        loop {
-            match self.hear().await {
-                Ok(_) => {}
-                Err(status) => return status,
-            }
-        }
-    }
-}
-
-const SECOND: u64 = 1_000_000_000;
-
-fn cpu(id: u32, pod: &str, container: &str) -> SeriesDefinition {
-    SeriesDefinition {
-        id,
-        kind: SeriesKind::CpuUsage.into(),
-        pod_uid: pod.into(),
-        container_id: container.into(),
-        interval_ms: 1_000,
-        ..SeriesDefinition::default()
-    }
-}
-
-fn samples(
-    sequence: u64,
-    second: u64,
-    defined: Vec<SeriesDefinition>,
-    points: &[(u32, u64)],
-) -> Up {
-    let counters = points
-        .iter()
-        .map(|(series, value)| CounterPoint {
-            series: *series,
-            value: *value,
-            ..CounterPoint::default()
-        })
-        .collect();
-    Up::Samples(Samples {
-        sequence,
-        boottime_ns: second * SECOND,
-        defined,
-        counters,
-        ..Samples::default()
-    })
-}
-
-/// Sends samples and waits until they were taken in.
-async fn settle(bench: &Bench, agent: &mut Agent, sequence: u64, message: Up) {
-    bench.clock.advance(Duration::from_secs(1));
-    agent.say(message).await;
-    loop {
-        if let Down::Ack(ack) = agent.hear().await.unwrap() {
-            assert_eq!(ack.sequence, sequence);
-            return;
-        }
-    }
-}
-
-/// CPU time used in the last `seconds`, in microseconds per second.
-fn rate(bench: &Bench, node: &str, pod: &str, container: &str, seconds: u64) -> Option<f64> {
-    let key = SeriesKey::container(
-        &PodUid::new(pod).unwrap(),
-        &ContainerId::new(container),
-        Signal::CpuUsage,
-    );
-    bench
-        .store
-        .read(
-            &NodeName::new(node).unwrap(),
-            bench.clock.boottime(),
-            |view| {
-                view.window(&key, Duration::from_secs(seconds))
-                    .map(|reading| reading.value)
-            },
-        )
-        .flatten()
-}
+use super::testing::{REVIEW, SECOND, bench, cpu, hello, leader, rate, samples, settle};
 
 #[tokio::test]
 async fn a_stream_without_a_good_token_is_refused() {
@@ -539,6 +249,8 @@ async fn a_token_that_the_api_server_refuses_ends_its_stream() {
     let bench = bench().await;
     let mut agent = bench.agent("n1").await;
     assert!(matches!(agent.hear().await.unwrap(), Down::Leader(_)));
+    // The first stream's review is on its own way: the answer to it must not change any more.
+    bench.api.asked(REVIEW, 1).await;
     bench.api.post(
         REVIEW,
         json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "metadata": {}, "spec": {},
@@ -582,11 +294,13 @@ async fn a_newer_stream_of_a_node_takes_over_and_their_number_is_bounded() {
     first.say(samples(2, 102, vec![], &[])).await;
     assert_eq!(first.end().await.code(), Code::Aborted);
 
+    // The second stream is one of them. Each is let in before the next one comes.
     let mut more = Vec::new();
-    for _ in 0..IngestLimits::default().streams_per_node {
-        more.push(bench.agent("n1").await);
+    for _ in 1..IngestLimits::default().streams_per_node {
+        let mut agent = bench.agent("n1").await;
+        assert!(matches!(agent.hear().await.unwrap(), Down::Leader(_)));
+        more.push(agent);
     }
-    let last = more.last_mut().unwrap();
-    let status = last.end().await;
+    let status = bench.agent("n1").await.end().await;
     assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
 }
