@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use neap_proto::node::agent_message::Message;
 use neap_proto::node::{Directives, LeaderHint, PodDirective, SeriesKind};
-use support::{Agent, Coordinator, Pki, Tree};
+use support::{Agent, AgentProcess, Coordinator, Pki, Tree};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -220,4 +220,49 @@ async fn a_refused_stream_is_tried_again_with_growing_pauses() {
     leader.refuse(false);
     leader.accept(PATIENCE).await;
     agent.stop().await;
+}
+
+/// What an agent logs that finds no coordinator, is tried several times over, and is stopped.
+async fn log_without_a_coordinator(format: &str) -> String {
+    let pki = Pki::new();
+    let tree = Tree::new();
+    let mut flags = tree.flags().to_vec();
+    flags.push(format!("--log-format={format}"));
+    let program = env!("CARGO_BIN_EXE_neap-agent");
+    // Nothing listens on port 1.
+    let agent = AgentProcess::start(program, &pki, &flags, "localhost:1");
+    let ended = "neap_agent_streams_ended_total{reason=\"connect\"}";
+    agent
+        .pages
+        .metric(ended, PATIENCE, |ended| ended >= 3.0)
+        .await;
+    agent.end()
+}
+
+#[tokio::test]
+async fn a_lasting_state_is_one_line_of_text_or_one_json_object() {
+    let text = log_without_a_coordinator("text").await;
+    let count = |log: &str, part| log.lines().filter(|line| line.contains(part)).count();
+    for state in [
+        "agent starts",
+        "no coordinator: cannot connect",
+        "agent stopped",
+    ] {
+        assert_eq!(count(&text, state), 1, "{state} in\n{text}");
+    }
+    let json = log_without_a_coordinator("json").await;
+    let lines: Vec<serde_json::Value> = json
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect();
+    let refused = lines
+        .iter()
+        .find(|line| line["level"] == "WARN" && line["fields"]["reason"] == "connect");
+    assert!(
+        refused.is_some_and(|line| line["fields"]["cause"]
+            .as_str()
+            .is_some_and(|cause| cause.contains("refused"))),
+        "{json}"
+    );
+    assert_eq!(count(&json, "no coordinator"), 1, "{json}");
 }
