@@ -62,6 +62,7 @@ impl Fixture {
             node: NodeReader::open(Path::new("/proc")).unwrap(),
             namespaces,
             trigger: None,
+            spool_roots: Roots::new(vec![root.path().join("spool")], "/".into()),
         };
         let sampler = Sampler::new(clock.clone(), sources, mailbox.clone(), metrics.clone());
         Self {
@@ -112,6 +113,7 @@ impl Fixture {
                 interval_ms,
                 ..Default::default()
             }],
+            ..Default::default()
         });
     }
 
@@ -356,7 +358,7 @@ fn silence_is_broken_by_heartbeats() {
             heartbeat_ms: 2_000,
             ..Default::default()
         }),
-        pods: Vec::new(),
+        ..Default::default()
     });
     fixture.step_at(1.0);
     samples(&mut stream);

@@ -218,7 +218,7 @@ impl Agent {
         )
     }
 
-    fn with(pki: &Pki, coordinator: &str, flags: &[String]) -> Self {
+    pub(crate) fn with(pki: &Pki, coordinator: &str, flags: &[String]) -> Self {
         let pages = Pages::somewhere();
         let config = Config::parse_from(arguments(pki, coordinator, pages, flags));
         let shutdown = CancellationToken::new();
@@ -459,6 +459,7 @@ impl NodeService for Service {
             messages,
             values: HashMap::new(),
             definitions: Vec::new(),
+            problems: Vec::new(),
         });
         Ok(Response::new(Box::pin(UnboundedReceiverStream::new(
             answers,
@@ -475,6 +476,7 @@ pub(crate) struct AgentStream {
     messages: mpsc::UnboundedReceiver<Message>,
     values: HashMap<u32, (SeriesKind, Option<u64>)>,
     definitions: Vec<node::SeriesDefinition>,
+    pub(crate) problems: Vec<node::SpoolProblem>,
 }
 
 impl AgentStream {
@@ -519,6 +521,9 @@ impl AgentStream {
             self.values.insert(defined.id, (defined.kind(), None));
         }
         self.definitions.extend(defined.iter().cloned());
+        if let Message::Samples(samples) = &message {
+            self.problems.extend(samples.spool_problems.iter().cloned());
+        }
         let points: Vec<(u32, u64)> = match &message {
             Message::Samples(samples) => {
                 let counters = samples
@@ -610,6 +615,23 @@ impl AgentStream {
             }
         });
         found.await.expect("no such series was defined")
+    }
+
+    /// Waits for a problem of a spool that was not returned yet.
+    pub(crate) async fn problem(&mut self, patience: Duration, text: &str) {
+        let found = tokio::time::timeout(patience, async {
+            loop {
+                let at = self
+                    .problems
+                    .iter()
+                    .position(|problem| problem.problem.contains(text));
+                if let Some(at) = at {
+                    return self.problems.remove(at);
+                }
+                self.next(patience).await;
+            }
+        });
+        found.await.expect("no such problem was told");
     }
 
     /// Waits for a listener to be reported.
