@@ -21,6 +21,7 @@ use crate::node::NodeReader;
 use crate::psi_trigger::PsiTrigger;
 use crate::sampler::{Mailbox, Sampler, Sources};
 use crate::session::Sessions;
+use crate::spool::Roots;
 
 /// Why the agent cannot start, or had to end.
 #[derive(Debug, thiserror::Error)]
@@ -161,6 +162,7 @@ fn open_sources(config: &Config) -> Result<Sources, Error> {
         node,
         namespaces,
         trigger,
+        spool_roots: Roots::new(config.spool_roots.clone(), config.spool_prefix.clone()),
     })
 }
 
@@ -213,6 +215,11 @@ fn hello(config: &Config, sources: &Sources) -> Result<node::Hello, Error> {
         memory: has("memory") || hierarchies.memory.is_some(),
         sockets: sources.namespaces.is_some(),
         profile: config.profile.as_str().into(),
+        spool_roots: sources
+            .spool_roots
+            .iter()
+            .map(|root| root.display().to_string())
+            .collect(),
     };
     Ok(node::Hello {
         protocol_version: node::PROTOCOL_VERSION,

@@ -9,6 +9,7 @@ mod figures;
 mod limits;
 mod series;
 mod serve;
+mod spools;
 mod stream;
 
 pub use figures::{IngestCollector, IngestFigures};

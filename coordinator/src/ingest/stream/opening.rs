@@ -11,10 +11,11 @@ use neap_units::{BootId, NodeName};
 use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 
-use super::session::Session;
+use super::session::{AgentFacts, Session};
 use crate::identity::{Caller, ReviewOutcome};
 use crate::ingest::figures::IngestFigures;
 use crate::ingest::serve::IngestParts;
+use crate::ingest::spools::roots;
 
 /// A stream whose token was verified and which has not said hello yet.
 pub(in crate::ingest) struct Opening {
@@ -72,11 +73,16 @@ impl Opening {
             %node,
             pod = self.caller.pod,
             version = hello.agent_version,
-            capabilities = ?hello.capabilities.unwrap_or_default(),
+            capabilities = ?hello.capabilities.clone().unwrap_or_default(),
             "agent connected"
         );
-        let agent_start_ns = hello.agent_start_boottime_ns;
-        Ok(Session::new(self, node, boot, agent_start_ns, slot))
+        let agent = AgentFacts {
+            node,
+            boot,
+            start_ns: hello.agent_start_boottime_ns,
+            spool_roots: roots(hello.capabilities.unwrap_or_default()),
+        };
+        Ok(Session::new(self, agent, slot))
     }
 
     pub(super) async fn send(&self, message: Down) -> Result<(), Status> {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use neap_proto::node::{PodDirective, Replay, ReplaySeries, Samples, SeriesDefinition};
+use neap_proto::node::{PodDirective, Replay, ReplaySeries, Samples, SeriesDefinition, Spool};
 use tonic::Status;
 
 use crate::clock::Boottime;
@@ -11,6 +11,7 @@ use crate::ingest::binding::{Bindings, Bound, LastPoint, Skip, Waiting};
 use crate::ingest::figures::IngestFigures;
 use crate::ingest::series::series_key;
 use crate::ingest::serve::IngestParts;
+use crate::ingest::spools::{problem, spool};
 use crate::signals::{Batch, NodeTime, ReplayPoint, SeriesKey, SignalError, StreamWriter};
 
 /// What a stream to the leader has besides.
@@ -18,7 +19,7 @@ pub(super) struct Active {
     pub(super) writer: StreamWriter,
     pub(super) bindings: Bindings,
     pub(super) term: u64,
-    pub(super) directed: Option<Vec<PodDirective>>,
+    pub(super) directed: Option<(Vec<PodDirective>, Vec<Spool>)>,
     pub(super) lacks_addresses: bool,
     pub(super) heard: Boottime,
     pub(super) acked: Option<Boottime>,
@@ -109,6 +110,11 @@ impl Active {
                         batch.gauge(point.series, at, point.integral, point.last, point.peak);
                     }
                 }
+            }
+        }
+        for told in samples.spool_problems {
+            if let Some(spool) = spool(&told.path, told.max_age_ms) {
+                batch.spool_problem(spool, problem(&told.problem));
             }
         }
         batch.heartbeat(closed, now);

@@ -19,6 +19,7 @@ use crate::ingest::binding::Bindings;
 use crate::ingest::directives::{directives, message};
 use crate::ingest::figures::IngestFigures;
 use crate::ingest::limits::StreamSlot;
+use crate::ingest::spools::{allowed, too_many};
 use crate::signals::WantedSignals;
 
 /// Unknown pods, missing addresses and silence are looked at this often.
@@ -32,13 +33,21 @@ const REVIEW_AGAIN: Duration = Duration::from_secs(60);
 /// An agent reads its token file anew when its stream ends; the file is renewed long before this.
 const AFTER_EXPIRY: Duration = Duration::from_secs(5);
 
+/// What an agent said of itself.
+pub(super) struct AgentFacts {
+    pub(super) node: NodeName,
+    pub(super) boot: BootId,
+    /// When it started, in its node's CLOCK_BOOTTIME.
+    pub(super) start_ns: u64,
+    /// Directories below which it reads spools.
+    pub(super) spool_roots: Arc<[Arc<str>]>,
+}
+
 /// A stream that said hello.
 pub(super) struct Session {
     opening: Opening,
     leadership: watch::Receiver<Leadership>,
-    node: NodeName,
-    boot: BootId,
-    agent_start_ns: u64,
+    agent: AgentFacts,
     review: BoxFuture<'static, ReviewOutcome>,
     active: Option<Active>,
     last_hint: Option<LeaderHint>,
@@ -50,20 +59,12 @@ pub(super) struct Session {
 
 impl Session {
     /// Begins after the hello of `opening`.
-    pub(super) fn new(
-        opening: Opening,
-        node: NodeName,
-        boot: BootId,
-        agent_start_ns: u64,
-        slot: StreamSlot,
-    ) -> Self {
+    pub(super) fn new(opening: Opening, agent: AgentFacts, slot: StreamSlot) -> Self {
         Self {
             review: review(&opening, Duration::ZERO),
             leadership: opening.parts.leadership.clone(),
             opening,
-            node,
-            boot,
-            agent_start_ns,
+            agent,
             active: None,
             last_hint: None,
             generation: 0,
@@ -123,12 +124,12 @@ impl Session {
         let wait = match outcome {
             ReviewOutcome::Valid => self.opening.parts.limits.review_each,
             ReviewOutcome::Unknown(reason) => {
-                tracing::debug!(node = %self.node, reason, "an agent's token could not be reviewed");
+                tracing::debug!(node = %self.agent.node, reason, "an agent's token could not be reviewed");
                 REVIEW_AGAIN
             }
             ReviewOutcome::Invalid(reason) => {
                 IngestFigures::add(&self.opening.parts.figures.review_failed, 1);
-                tracing::warn!(node = %self.node, pod = self.opening.caller.pod, reason, "the API server refuses an agent's token: its stream is ended");
+                tracing::warn!(node = %self.agent.node, pod = self.opening.caller.pod, reason, "the API server refuses an agent's token: its stream is ended");
                 return Err(Status::unauthenticated(format!("token: {reason}")));
             }
         };
@@ -169,18 +170,22 @@ impl Session {
             }
             None => {
                 let now = parts.clock.boottime();
-                let writer = parts
+                let mut writer = parts
                     .store
                     .connect(
-                        self.node.clone(),
-                        self.boot.clone(),
-                        self.agent_start_ns,
+                        self.agent.node.clone(),
+                        self.agent.boot.clone(),
+                        self.agent.start_ns,
                         now,
                     )
                     .map_err(|error| refusal(&error))?;
+                writer
+                    .batch()
+                    .map_err(|error| refusal(&error))?
+                    .spool_roots(self.agent.spool_roots.clone());
                 self.active = Some(Active {
                     writer,
-                    bindings: Bindings::new(self.node.clone()),
+                    bindings: Bindings::new(self.agent.node.clone()),
                     term: leadership.term,
                     directed: None,
                     lacks_addresses: false,
@@ -199,19 +204,27 @@ impl Session {
         };
         let parts = &self.opening.parts;
         let wanted: Arc<WantedSignals> = parts.wanted.borrow().clone();
-        let wanted = wanted
+        let of_pods = wanted
             .by_node
-            .get(&self.node)
+            .get(&self.agent.node)
             .map(|list| list.as_ref())
             .unwrap_or_default();
-        let made = directives(wanted, &parts.world);
+        let made = directives(of_pods, &parts.world);
         active.lacks_addresses = made.lacks_addresses;
-        if active.directed.as_ref() == Some(&made.pods) {
+        let (asked, beyond) = allowed(&wanted.spools, &self.agent.spool_roots);
+        if !beyond.is_empty() {
+            let mut batch = active.writer.batch().map_err(|error| refusal(&error))?;
+            for spool in beyond {
+                batch.spool_problem(spool, Some(too_many()));
+            }
+        }
+        let directed = (made.pods, asked);
+        if active.directed.as_ref() == Some(&directed) {
             return Ok(());
         }
-        active.directed = Some(made.pods.clone());
+        active.directed = Some(directed.clone());
         self.generation += 1;
-        let directives = message(made.pods, self.generation);
+        let directives = message(directed.0, directed.1, self.generation);
         self.opening.send(Down::Directives(directives)).await
     }
 
