@@ -192,7 +192,7 @@ fn activate(draft: &mut Draft<'_>, sources: &Sources<'_, '_>) -> Verdict {
         spec: current,
         status: draft.seen.status_replicas,
     };
-    let raw = hpa::proposal(draft, sources, seen).map(|(raw, ..)| raw);
+    let raw = hpa::proposal(draft, sources, seen).map(|proposed| proposed.raw);
     let desired = match raw {
         Some(raw) if raw > first => match spec.first_step {
             FirstStep::Value => raw.min(spec.max_replicas),
@@ -351,7 +351,7 @@ fn deactivate(draft: &mut Draft<'_>, sources: &Sources<'_, '_>) -> Layer {
         return Layer::ToHpa;
     }
     if direction_of(current, to) == Some(Direction::Down)
-        && reversal::hold(draft, current, to) == current
+        && reversal::is_too_soon(draft, Direction::Down, to)
     {
         return Layer::ToHpa;
     }

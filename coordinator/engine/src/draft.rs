@@ -47,6 +47,8 @@ pub(crate) enum Change {
     Hpa { reason: String },
     /// KEDA's layer, with its Event. Of an activation the part beyond `from` is the HPA's.
     Layer { event: Option<Event>, hpa_from: i32 },
+    /// The pause annotation: no change that anything remembers.
+    Pause,
 }
 
 impl<'a> Draft<'a> {
@@ -135,19 +137,22 @@ impl<'a> Draft<'a> {
                 Change::Hpa { reason } => {
                     let message = format!("New size: {desired}; reason: {reason}");
                     self.event(EventKind::Normal, "SuccessfulRescale", message);
-                    current
+                    Some(current)
                 }
                 Change::Layer { event, hpa_from } => {
                     self.events.extend(event);
-                    hpa_from
+                    Some(hpa_from)
                 }
+                Change::Pause => None,
             };
-            self.record_scale_event(hpa_from, desired);
-            self.state.scaled_to_zero = self.zero_change;
-            self.state.last_change = Some(LastChange {
-                direction,
-                at: self.now,
-            });
+            if let Some(from) = hpa_from {
+                self.record_scale_event(from, desired);
+                self.state.scaled_to_zero = self.zero_change;
+                self.state.last_change = Some(LastChange {
+                    direction,
+                    at: self.now,
+                });
+            }
         }
         let why = Why {
             at: self.now,

@@ -4,12 +4,12 @@ pub enum StateError {
     /// No bytes at all.
     #[error("decision state: empty")]
     Empty,
-    /// Written by a later version.
-    #[error("decision state: version {found}, this program reads up to {known}")]
+    /// Written by another version.
+    #[error("decision state: version {found}, this program reads version {known}")]
     Version {
         /// The version found.
         found: u8,
-        /// The newest version known.
+        /// The version known.
         known: u8,
     },
     /// The bytes are not a state.

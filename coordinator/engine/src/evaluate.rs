@@ -48,7 +48,9 @@ pub fn evaluate(
         .state
         .original_replicas
         .get_or_insert(seen.spec_replicas);
-    fallback::update_health(spec, &mut draft.state, seen, now);
+    if !spec.pause.is_full() {
+        fallback::update_health(spec, &mut draft.state, seen, now);
+    }
     let triggers: Vec<Source<'_>> = (0..spec.triggers.len())
         .map(|index| fallback::source(spec, &draft.state, seen, index, now))
         .collect();

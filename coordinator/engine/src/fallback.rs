@@ -3,7 +3,7 @@
 
 use neap_units::{MilliValue, Timestamp};
 
-use crate::observation::{Failure, Observation, Reading, ValueReading};
+use crate::observation::{Failure, FailureCause, Observation, Reading, ValueReading};
 use crate::pods::ready_pods;
 use crate::spec::{
     Fallback, FallbackBehavior, MetricSpec, ModifierMetricType, ScalingSpec, TriggerSpec,
@@ -31,10 +31,19 @@ pub(crate) enum Source<'a> {
     Nil { failure: Failure<'a>, failures: u32 },
 }
 
-/// The reading of trigger `index`, or the failure that it has none.
+/// The reading of trigger `index`, or the failure that it has none. An answer without any number is
+/// a failure too: absent is not zero.
 pub(crate) fn reading<'a>(seen: &Observation<'a>, index: usize, now: Timestamp) -> Reading<'a> {
-    let none = Reading::Failed(Failure::not_read_yet(now));
-    seen.readings.get(index).copied().unwrap_or(none)
+    match seen.readings.get(index) {
+        None => Reading::Failed(Failure::not_read_yet(now)),
+        Some(Reading::Values(values)) if values.values.is_empty() => Reading::Failed(Failure {
+            cause: FailureCause::Empty,
+            message: "no metrics returned from external metrics API",
+            counts_for_fallback: true,
+            at: values.at,
+        }),
+        Some(reading) => *reading,
+    }
 }
 
 /// Brings the failure counters up to date. Each attempt counts once, by its time.

@@ -11,6 +11,7 @@
 mod eval;
 mod functions;
 mod lexer;
+mod node;
 mod parser;
 mod value;
 
@@ -20,7 +21,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use functions::SUPPORTED_FUNCTIONS;
-use parser::Node;
+use node::Node;
 use value::Value;
 
 /// Longer formulas are refused.

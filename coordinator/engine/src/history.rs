@@ -42,16 +42,6 @@ impl History {
         &self.entries
     }
 
-    /// The youngest entry.
-    pub(crate) fn latest(&self) -> Option<&Recommendation> {
-        self.entries.iter().max_by_key(|entry| entry.at)
-    }
-
-    /// Drops entries as old as `before` or older.
-    pub(crate) fn forget_before(&mut self, before: Timestamp) {
-        self.entries.retain(|entry| entry.at > before);
-    }
-
     /// How many entries there are.
     pub(crate) fn len(&self) -> usize {
         self.entries.len()

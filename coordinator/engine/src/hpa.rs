@@ -36,10 +36,17 @@ pub(crate) fn decide(
         return to_bound(draft, sources, min, Bound::Min);
     }
 
-    let Some((raw, title, is_marginal)) = proposal(draft, sources, replicas) else {
+    let Some(proposed) = proposal(draft, sources, replicas) else {
+        reversal::note_nothing(draft);
         return stay(current);
     };
-    let is_look = reversal::look(draft);
+    let Proposed {
+        raw,
+        title,
+        ratio,
+        highest,
+    } = proposed;
+    reversal::look(draft);
     // Chosen from the bare proposal, whatever becomes of it.
     let raw = raw.max(0);
     let mut reason = match raw.cmp(&current) {
@@ -54,13 +61,8 @@ pub(crate) fn decide(
             reason = BELOW_MIN.to_owned();
         }
     }
-    reversal::note(draft, raw);
-    let desired = reversal::hold(draft, current, desired);
-    let desired = if is_marginal && !is_look {
-        reversal::wait_for_look(draft, current, desired)
-    } else {
-        desired
-    };
+    let noisy = reversal::note(draft, current, raw, ratio);
+    let desired = reversal::hold(draft, current, desired, highest, noisy);
     note_zero(draft, current, desired);
     Verdict {
         desired,
@@ -84,12 +86,24 @@ fn stay(current: i32) -> Verdict {
     }
 }
 
+/// What the metrics propose together.
+pub(crate) struct Proposed {
+    /// The number.
+    pub(crate) raw: i32,
+    /// The metric that proposed it, as the HPA words it.
+    pub(crate) title: String,
+    /// Value to target of that metric, where it has one.
+    pub(crate) ratio: Option<f64>,
+    /// The largest value to target of all metrics.
+    pub(crate) highest: Option<f64>,
+}
+
 /// The combined proposal; `None` if too many metrics failed, with the conditions and events of it.
 pub(crate) fn proposal(
     draft: &mut Draft<'_>,
     sources: &Sources<'_, '_>,
     replicas: Replicas,
-) -> Option<(i32, String, bool)> {
+) -> Option<Proposed> {
     if let Some(problem) = draft.seen.selector_problem {
         selector_failed(draft, sources, problem);
         return None;
@@ -98,7 +112,8 @@ pub(crate) fn proposal(
         Combined::Usable {
             replicas,
             title,
-            is_marginal,
+            ratio,
+            highest,
         } => {
             draft.condition(
                 ConditionType::ScalingActive,
@@ -106,7 +121,12 @@ pub(crate) fn proposal(
                 "ValidMetricFound",
                 format!("the HPA was able to successfully calculate a replica count from {title}"),
             );
-            Some((replicas, title, is_marginal))
+            Some(Proposed {
+                raw: replicas,
+                title,
+                ratio,
+                highest,
+            })
         }
         Combined::Unusable(error) => {
             metrics_failed(draft, &error);

@@ -7,6 +7,7 @@ use crate::hpa_spec::{
     HpaBehavior, HpaMetric, HpaScalingRules, HpaSpec, HpaTarget, MetricIdentifier, NamedSource,
     ObjectReference, ObjectSource, ResourceSource,
 };
+use crate::names;
 
 /// `stabilizationWindowSeconds` is at most this.
 pub const MAX_WINDOW_SECONDS: i32 = 3600;
@@ -211,7 +212,11 @@ impl Errors {
         if let Some(first) = present.first() {
             self.source(metric, first, &format!("{path}.{first}"));
         }
-        let mut expected = metric.kind.clone();
+        let mut expected = if known {
+            metric.kind.clone()
+        } else {
+            String::new()
+        };
         if let Some(first) = expected.get_mut(0..1) {
             first.make_ascii_lowercase();
         }
@@ -299,24 +304,24 @@ impl Errors {
     }
 
     fn container(&mut self, source: &ResourceSource, path: &str) {
-        let name = &source.name;
-        let standard = matches!(name.as_str(), "cpu" | "memory" | "ephemeral-storage")
-            || name.starts_with("hugepages-")
-            || name.contains('/');
-        if !name.is_empty() && !standard {
-            let allowed = "must be a standard resource for containers";
-            self.invalid(format!("{path}.name"), format!("{name:?}"), allowed);
-        }
-        let container = &source.container;
-        if container.is_empty() {
-            self.required(format!("{path}.container"), "must specify a container");
-        } else if !is_dns_label(container) {
-            let allowed = "must be at most 63 of a-z, 0-9 and '-', not '-' at either end";
-            self.invalid(
-                format!("{path}.container"),
-                format!("{container:?}"),
-                allowed,
+        if !source.name.is_empty() {
+            self.name(
+                format!("{path}.name"),
+                &source.name,
+                names::container_resource,
             );
+        }
+        if source.container.is_empty() {
+            let message = "must specify a container";
+            self.required(format!("{path}.container"), message);
+        } else {
+            self.name(format!("{path}.container"), &source.container, names::label);
+        }
+    }
+
+    fn name(&mut self, field: String, name: &str, broken: fn(&str) -> Vec<&'static str>) {
+        for rule in broken(name) {
+            self.invalid(field.clone(), format!("{name:?}"), rule);
         }
     }
 
@@ -443,9 +448,3 @@ impl Errors {
 }
 
 const NEEDS_GROUP: &str = "must specify an API group";
-
-/// RFC 1123 label.
-fn is_dns_label(text: &str) -> bool {
-    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    text.len() <= 63 && text.bytes().all(allowed) && !text.starts_with('-') && !text.ends_with('-')
-}

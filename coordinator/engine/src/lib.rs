@@ -22,6 +22,8 @@ pub mod hpa_validation;
 pub mod jobs;
 mod messages;
 mod metrics;
+mod names;
+mod noise;
 mod normalize;
 mod observation;
 mod pause;

@@ -26,7 +26,8 @@ pub(crate) fn effective_behavior(spec: &ScalingSpec) -> Option<Cow<'_, Behavior>
 }
 
 /// Says whether anything is paused. If everything is, the verdict: to `paused-replicas`, or to stay.
-/// Nothing is recorded meanwhile, so that unpausing goes on as if time had passed without signals.
+/// Nothing is recorded meanwhile, so that unpausing goes on as if nobody had looked, and as if
+/// somebody else had set the replicas.
 pub(crate) fn paused(draft: &mut Draft<'_>) -> Option<Verdict> {
     let pause = draft.spec.pause;
     let any = pause.is_full() || pause.scale_in || pause.scale_out;
@@ -53,14 +54,9 @@ pub(crate) fn paused(draft: &mut Draft<'_>) -> Option<Verdict> {
     draft.steps.push(Step::Paused {
         replicas: pause.replicas,
     });
-    // The write of a pause is no change that policies count.
-    let change = Change::Layer {
-        event: None,
-        hpa_from: desired,
-    };
     Some(Verdict {
         desired,
         hpa_desired: None,
-        change,
+        change: Change::Pause,
     })
 }

@@ -8,9 +8,10 @@ use crate::behavior::{PolicyKind, ScalingPolicy, ScalingRules, SelectPolicy};
 use crate::state::ScaleEvent;
 use crate::why::Direction;
 
-/// More events than this are never kept; the two oldest are joined into one that counts as the
-/// younger of them, which can only allow less.
-pub(crate) const MAX_EVENTS: usize = 512;
+/// More events than this are never kept: a change each second for the longest period there is. Past
+/// it the two oldest are joined into one that counts as the younger of them, which in its own
+/// direction can only allow less.
+pub(crate) const MAX_EVENTS: usize = 1800;
 
 /// Both lists of changes: each enters the limits of both directions.
 #[derive(Clone, Copy, Debug)]
@@ -227,15 +228,16 @@ mod tests {
     #[test]
     fn too_many_changes_are_joined_and_never_count_for_less() {
         let mut events = Vec::new();
-        for second in 0..2000 {
-            record(&mut events, 1, Duration::from_secs(1800), at(second));
+        let quarter = |step: i64| Timestamp::from_millis(step * 250);
+        for step in 0..8000 {
+            record(&mut events, 1, Duration::from_secs(1800), quarter(step));
         }
-        assert!(events.len() <= MAX_EVENTS);
+        assert_eq!(events.len(), MAX_EVENTS);
         let counted = Events {
             up: &events,
             down: &[],
         };
-        let start = counted.at_start_of(Duration::from_secs(1800), 2000, at(1999));
-        assert!(start <= 2000 - 1800, "{start}");
+        let start = counted.at_start_of(Duration::from_secs(1800), 8000, quarter(7999));
+        assert!(start <= 8000 - 7200, "{start}");
     }
 }

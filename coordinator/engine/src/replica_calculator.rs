@@ -406,12 +406,20 @@ pub fn external_average_replicas(
     }
 }
 
-/// The sum of an external metric's series for a `Value` target; held at the largest value.
+/// The sum of an external metric's series for a `Value` target. As the HPA has it, a sum that grows
+/// past the largest value stays there, whatever comes after.
 #[must_use]
 pub fn total(values: &[MilliValue]) -> MilliValue {
-    values
-        .iter()
-        .fold(MilliValue::ZERO, |sum, value| sum.saturating_add(*value))
+    let mut sum = MilliValue::ZERO;
+    for value in values {
+        match sum.checked_add(*value) {
+            Some(next) => sum = next,
+            None if *value > MilliValue::ZERO => return MilliValue::MAX,
+            // Below the smallest value Go wraps; here it is held.
+            None => sum = sum.saturating_add(*value),
+        }
+    }
+    sum
 }
 
 /// The sum of an external metric's series for an `AverageValue` target. As the HPA has it, a sum

@@ -1,93 +1,172 @@
-//! Not turning around more often than the HPA, although deciding more often.
+//! Not turning around more often than the HPA, although deciding more often: a turn waits, and what
+//! noise could have asked for has to be asked for longer.
+
+use std::time::Duration;
 
 use neap_units::Timestamp;
 
 use crate::draft::{Draft, direction_of};
+use crate::metrics::tolerances;
+use crate::noise::{Extremes, Signal};
+use crate::pause::effective_behavior;
+use crate::stabilization::Windows;
 use crate::why::{Direction, NextCause, Step};
 
-/// Proposals are remembered for this many holds, to tell noise from news.
-const MEMORY: u32 = 4;
-
-/// Notes that the metrics propose `raw`. A proposal that stays the same counts from when it
-/// appeared.
-pub(crate) fn note(draft: &mut Draft<'_>, raw: i32) {
-    let (hold, now) = (draft.spec.settings.reversal_hold, draft.now);
-    let proposals = &mut draft.state.proposals;
-    if hold.is_zero()
-        || proposals
-            .latest()
-            .is_some_and(|latest| latest.replicas == raw)
-    {
-        return;
+/// Notes what the metrics ask for: `raw` replicas, at `ratio` of the target. Where something stands in
+/// for a metric there is no ratio, and nothing to be noisy. Returns when the signal was last noisy
+/// before.
+pub(crate) fn note(
+    draft: &mut Draft<'_>,
+    current: i32,
+    raw: i32,
+    ratio: Option<f64>,
+) -> Option<Timestamp> {
+    let hold = draft.spec.settings.reversal_hold;
+    if hold.is_zero() {
+        return None;
     }
-    proposals.forget_before(now - hold * MEMORY);
-    proposals.record(raw, now, hold * MEMORY, |_| false);
+    let windows = windows(draft);
+    let asks = direction_of(current, raw);
+    let before = draft.state.signal.take();
+    draft.state.signal =
+        ratio.map(|ratio| Signal::next(before, ratio, raw, asks, hold, windows, draft.now));
+    before.and_then(|before| before.noisy())
 }
 
-/// Holds a change that turns against the last one. Returns the number to go to.
+/// Notes that the metrics gave no number: the time that passed shows nothing.
+pub(crate) fn note_nothing(draft: &mut Draft<'_>) {
+    let now = draft.now;
+    if let Some(signal) = &mut draft.state.signal {
+        signal.skip(now);
+    }
+}
+
+/// Holds a change back as far as it would turn too soon or noise could have asked for it. Returns the
+/// number to go to.
 ///
-/// It waits until the hold has passed since the last change. That alone makes the replicas at the
-/// HPA's looks the HPA's where the load stands still between them. Where other proposals appeared
-/// within the hold the load is noisy, and looking at every bit of noise would turn more often than
-/// the HPA's few looks. There a turn goes only as far as all proposals remembered agree; but a
-/// number above all of them is news, not noise, and is gone to at once.
-pub(crate) fn hold(draft: &mut Draft<'_>, current: i32, desired: i32) -> i32 {
-    let (hold, now) = (draft.spec.settings.reversal_hold, draft.now);
-    let (Some(direction), Some(last)) = (direction_of(current, desired), draft.state.last_change)
-    else {
-        return desired;
-    };
-    if hold.is_zero() || last.direction == direction {
-        return desired;
-    }
-    let until = last.at + hold;
-    if now < until {
-        held(draft, direction, desired, until);
-        return current;
-    }
-    let entries = draft.state.proposals.entries();
-    let before = || entries.iter().filter(|entry| entry.at < now);
-    let is_noisy = before().any(|entry| entry.at > now - hold);
-    if !is_noisy {
-        return desired;
-    }
-    let agreed = match direction {
-        Direction::Down => before()
-            .filter(|entry| entry.replicas > desired)
-            .map(|entry| (entry.replicas.min(current), entry.at + hold * MEMORY))
-            .max(),
-        Direction::Up if before().all(|entry| entry.replicas < desired) => None,
-        Direction::Up => before()
-            .filter(|entry| entry.at > now - hold && entry.replicas < desired)
-            .map(|entry| (entry.replicas.max(current), entry.at + hold))
-            .min_by_key(|(replicas, until)| (*replicas, std::cmp::Reverse(*until))),
-    };
-    let Some((agreed, until)) = agreed else {
-        return desired;
-    };
-    held(draft, direction, desired, until);
-    agreed
-}
-
-/// Whether this evaluation is a look at the HPA's pace; if so the next is a period away.
-pub(crate) fn look(draft: &mut Draft<'_>) -> bool {
-    let (pace, now) = (draft.spec.settings.sync_period, draft.now);
-    let is_look = draft.state.last_look.is_none_or(|last| now >= last + pace);
-    if is_look {
-        draft.state.last_look = Some(now);
-    }
-    is_look
-}
-
-/// Leaves a change that noise could have made to the next look.
-pub(crate) fn wait_for_look(draft: &mut Draft<'_>, current: i32, desired: i32) -> i32 {
+/// Whether the signal is noisy is a matter of the past: else a load that is higher now could count
+/// for less.
+pub(crate) fn hold(
+    draft: &mut Draft<'_>,
+    current: i32,
+    desired: i32,
+    ratio: Option<f64>,
+    noisy: Option<Timestamp>,
+) -> i32 {
     let Some(direction) = direction_of(current, desired) else {
         return desired;
     };
-    let last = draft.state.last_look.unwrap_or(draft.now);
-    let until = last + draft.spec.settings.sync_period;
-    held(draft, direction, desired, until);
-    current
+    if is_too_soon(draft, direction, desired) {
+        return current;
+    }
+    let (Some(signal), Some(ratio), Some(noisy)) = (draft.state.signal, ratio, noisy) else {
+        return desired;
+    };
+    let windows = windows(draft);
+    let hold = draft.spec.settings.reversal_hold;
+    if direction == Direction::Up && !signal.asks_for(direction) {
+        // The HPA's older path climbs to a peak it remembers while less is asked for. Looking more
+        // often sees higher peaks, so not to one of noise.
+        let until = noisy + windows.down.max(hold);
+        if until > draft.now {
+            held(draft, direction, desired, until);
+            return current;
+        }
+    }
+    if noisy + hold <= draft.now {
+        return desired;
+    }
+    let turns = draft
+        .state
+        .last_change
+        .is_some_and(|last| last.direction != direction);
+    let needed = match direction {
+        Direction::Up => windows.up,
+        Direction::Down => windows.down,
+    } + hold * if turns { 2 } else { 1 };
+    let missing = needed.saturating_sub(signal.shown(direction));
+    let to = how_far(
+        draft,
+        &signal,
+        direction,
+        current,
+        desired,
+        ratio,
+        missing.is_zero(),
+    );
+    if to != desired {
+        let until = draft.now + if missing.is_zero() { hold } else { missing };
+        held(draft, direction, desired, until);
+    }
+    to
+}
+
+/// How far a change may go on the word of a noisy signal.
+fn how_far(
+    draft: &Draft<'_>,
+    signal: &Signal,
+    direction: Direction,
+    current: i32,
+    desired: i32,
+    ratio: f64,
+    is_shown: bool,
+) -> i32 {
+    let Extremes { least, most } = signal.extremes();
+    match direction {
+        Direction::Up => {
+            let shown = if is_shown { least } else { current };
+            let sure = sure(draft, current, desired, ratio);
+            desired.min(shown.max(sure)).max(current)
+        }
+        Direction::Down if is_shown => desired.max(most).min(current),
+        Direction::Down => current,
+    }
+}
+
+/// The replicas that are needed whatever part of the ratio is noise: a load clearly over its target is
+/// acted on at once.
+fn sure(draft: &Draft<'_>, current: i32, desired: i32, ratio: f64) -> i32 {
+    let margin = draft.spec.settings.noise_margin;
+    let share = (1.0 - margin) / (1.0 + margin);
+    if ratio * share <= 1.0 + tolerances(draft.spec).up {
+        return current;
+    }
+    let sure = (f64::from(desired) * share).floor() as i32;
+    sure.max(current.saturating_add(1))
+}
+
+/// Whether a change would turn against the last one within the hold; if so, says until when.
+pub(crate) fn is_too_soon(draft: &mut Draft<'_>, direction: Direction, to: i32) -> bool {
+    let last = draft.state.last_change;
+    let Some(last) = last.filter(|last| last.direction != direction) else {
+        return false;
+    };
+    let until = last.at + draft.spec.settings.reversal_hold;
+    if draft.now >= until {
+        return false;
+    }
+    held(draft, direction, to, until);
+    true
+}
+
+/// Notes a look at the HPA's pace, if one is due.
+pub(crate) fn look(draft: &mut Draft<'_>) {
+    let (pace, now) = (draft.spec.settings.sync_period, draft.now);
+    if draft.state.last_look.is_none_or(|last| now >= last + pace) {
+        draft.state.last_look = Some(now);
+    }
+}
+
+/// The stabilisation windows in force.
+fn windows(draft: &Draft<'_>) -> Windows {
+    let settings = &draft.spec.settings;
+    match effective_behavior(draft.spec) {
+        Some(behavior) => Windows::of(&behavior, settings),
+        None => Windows {
+            up: Duration::ZERO,
+            down: settings.downscale_stabilization,
+        },
+    }
 }
 
 fn held(draft: &mut Draft<'_>, direction: Direction, from: i32, until: Timestamp) {

@@ -40,12 +40,11 @@ pub(crate) struct Windows {
 
 impl Windows {
     pub(crate) fn of(behavior: &Behavior, settings: &Settings) -> Self {
+        // In a behaviour windows are whole seconds, also where the controller's flag fills one in.
+        let flag = Duration::from_secs(settings.downscale_stabilization.as_secs());
         Self {
             up: behavior.scale_up.stabilization_window.unwrap_or_default(),
-            down: behavior
-                .scale_down
-                .stabilization_window
-                .unwrap_or(settings.downscale_stabilization),
+            down: behavior.scale_down.stabilization_window.unwrap_or(flag),
         }
     }
 }
@@ -199,6 +198,16 @@ mod tests {
         );
         assert_eq!(out.replicas, 9);
         assert_eq!(out.held.unwrap().until, Timestamp::from_millis(60_001));
+    }
+
+    #[test]
+    fn the_controllers_window_counts_in_whole_seconds_within_a_behavior() {
+        let settings = Settings {
+            downscale_stabilization: Duration::from_millis(90_900),
+            ..Settings::default()
+        };
+        let windows = Windows::of(&Behavior::default(), &settings);
+        assert_eq!(windows.down, Duration::from_secs(90));
     }
 
     #[test]

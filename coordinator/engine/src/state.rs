@@ -8,12 +8,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::StateError;
 use crate::history::{History, MAX_RECOMMENDATIONS, Recommendation};
+use crate::noise::Signal;
 use crate::rate_limits::MAX_EVENTS;
 use crate::spec::MAX_TRIGGERS;
 use crate::why::Direction;
 
 /// The version that [`DecisionState::encode`] writes.
-pub const STATE_VERSION: u8 = 1;
+pub const STATE_VERSION: u8 = 2;
 
 /// Decision state of one target: small, and all that [`crate::evaluate`] remembers.
 ///
@@ -26,8 +27,8 @@ pub struct DecisionState {
     pub(crate) up_events: Vec<ScaleEvent>,
     /// Scale-downs inside the policy periods.
     pub(crate) down_events: Vec<ScaleEvent>,
-    /// Proposals that appeared within the reversal hold.
-    pub(crate) proposals: History,
+    /// How the signal that decides moves, to tell noise from news.
+    pub(crate) signal: Option<Signal>,
     /// The last look at the HPA's pace.
     pub(crate) last_look: Option<Timestamp>,
     /// The last change, for the reversal hold.
@@ -96,7 +97,7 @@ impl DecisionState {
     /// Reads what [`Self::encode`] wrote.
     ///
     /// # Errors
-    /// [`StateError`] if the bytes are empty, of a later version, malformed or larger than the engine
+    /// [`StateError`] if the bytes are empty, of another version, malformed or larger than the engine
     /// ever writes.
     pub fn decode(bytes: &[u8]) -> Result<Self, StateError> {
         let (&version, rest) = bytes.split_first().ok_or(StateError::Empty)?;
@@ -116,7 +117,6 @@ impl DecisionState {
         }
         let lists = [
             ("recommendations", state.history.len(), MAX_RECOMMENDATIONS),
-            ("proposals", state.proposals.len(), MAX_RECOMMENDATIONS),
             ("scale-up events", state.up_events.len(), MAX_EVENTS),
             ("scale-down events", state.down_events.len(), MAX_EVENTS),
             ("failing triggers", state.health.len(), MAX_TRIGGERS),
@@ -175,7 +175,7 @@ impl DecisionState {
     /// comparisons with it only.
     pub fn forget_history(&mut self) {
         self.history = History::default();
-        self.proposals = History::default();
+        self.signal = None;
         self.up_events.clear();
         self.down_events.clear();
         self.last_change = None;

@@ -70,6 +70,8 @@ impl Errors {
                 idle,
                 "must be at least 0",
             );
+            // A minimum of 0 counts as 1 here, as in KEDA.
+            let min = min.max(1);
             let allowed = format!("must be less than minReplicaCount ({min})");
             self.check(idle < min, "spec.idleReplicaCount", idle, &allowed);
         }
@@ -309,8 +311,12 @@ mod tests {
             ["spec.minReplicaCount"]
         );
         assert_eq!(
-            with(|spec| spec.idle_replicas = Some(0)),
+            with(|spec| spec.idle_replicas = Some(1)),
             ["spec.idleReplicaCount"]
+        );
+        assert_eq!(
+            with(|spec| spec.idle_replicas = Some(0)),
+            Vec::<String>::new()
         );
         assert_eq!(with(|spec| spec.triggers.clear()), ["spec.triggers"]);
         assert_eq!(

@@ -84,7 +84,8 @@ pub struct Proposal {
     pub value: Measured,
     /// What it should be.
     pub target: Measured,
-    /// Value to target. Within the tolerance around 1 the current number is kept.
+    /// Value to target. Within the tolerance around 1 the current number is kept. 0 where there are no
+    /// replicas to compare with.
     pub ratio: f64,
     /// How the pods were counted, for metrics of pods.
     pub pods: Option<PodCounts>,

@@ -31,6 +31,8 @@ pub struct Quantity {
     mantissa: i128,
     exponent: i32,
     format: Format,
+    /// Whether Kubernetes holds it as a big decimal in nano units, with that form's own rounding.
+    big: bool,
     /// The text it was read from, if Kubernetes prints that back unchanged.
     text: Option<Box<str>>,
 }
@@ -66,7 +68,19 @@ impl Quantity {
             mantissa,
             exponent,
             format,
+            big: false,
             text,
+        }
+    }
+
+    /// A number that Kubernetes holds as a big decimal.
+    pub(crate) const fn big(mantissa: i128, exponent: i32, format: Format) -> Self {
+        Self {
+            mantissa,
+            exponent,
+            format,
+            big: true,
+            text: None,
         }
     }
 
@@ -113,39 +127,56 @@ impl Quantity {
     }
 
     /// The value in whole units, rounded away from zero, held within `i64`.
+    ///
+    /// Negative numbers of Kubernetes' big form are cut instead, and one is added to what is cut, as
+    /// Kubernetes does it.
     #[must_use]
     pub fn value(&self) -> i64 {
-        self.scaled(0)
+        self.scaled(0).0
     }
 
-    /// The value in thousandths, rounded away from zero, held within `i64` (Go wraps there; see
+    /// The value in thousandths, rounded as by [`Self::value`], held within `i64` (Go wraps there; see
     /// [`Self::milli_overflows`]).
     #[must_use]
     pub fn milli(&self) -> MilliValue {
-        MilliValue::new(self.scaled(-3))
+        MilliValue::new(self.scaled(-3).0)
     }
 
-    /// Whether [`Self::milli`] had to be held at the edge of its range.
+    /// Whether [`Self::milli`] had to be held at the edge of its range, or Go's arithmetic wraps on the
+    /// way to it.
     #[must_use]
     pub fn milli_overflows(&self) -> bool {
-        let exact = quantity_text::round_up(self.mantissa, self.exponent, -3);
-        exact.is_none_or(|milli| i64::try_from(milli).is_err())
+        self.scaled(-3).1
     }
 
-    fn scaled(&self, exponent: i32) -> i64 {
-        match quantity_text::round_up(self.mantissa, self.exponent, exponent) {
-            Some(value) => {
-                i64::try_from(value).unwrap_or(if value < 0 { i64::MIN } else { i64::MAX })
-            }
-            None if self.mantissa < 0 => i64::MIN,
-            None => i64::MAX,
+    /// The value in units of `10^exponent`, and whether Go's arithmetic would have wrapped.
+    fn scaled(&self, exponent: i32) -> (i64, bool) {
+        let held = |value: Option<i128>| match value.map(i64::try_from) {
+            Some(Ok(value)) => (value, false),
+            _ if self.mantissa < 0 => (i64::MIN, true),
+            _ => (i64::MAX, true),
+        };
+        let rounded = quantity_text::round_up(self.mantissa, self.exponent, exponent);
+        if !self.big || self.mantissa >= 0 || self.exponent >= exponent {
+            return held(rounded);
         }
+        // Negative, and finer than asked for: Kubernetes cuts and then adds one.
+        let divisor = 10_i128.checked_pow(exponent.abs_diff(self.exponent));
+        let (value, _) =
+            held(divisor.map(|by| self.mantissa / by + i128::from(self.mantissa % by != 0)));
+        (value, i64::try_from(self.mantissa).is_err())
     }
 
     /// The value as Kubernetes approximates it: the mantissa times a power of ten, in doubles. Up to
     /// one unit in the last place off the nearest double; tolerances are compared with it.
     #[must_use]
     pub fn approximate_f64(&self) -> f64 {
+        // A binary number at its cap is the one big decimal in whole units.
+        let capped = self.format == Format::BinarySi && self.exponent == 0;
+        if self.big && !capped && self.exponent > quantity_text::NANO {
+            return quantity_text::in_nanos(self.mantissa, self.exponent)
+                * quantity_text::power_of_ten(quantity_text::NANO);
+        }
         if self.exponent == 0 {
             self.mantissa as f64
         } else {

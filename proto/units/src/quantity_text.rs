@@ -6,7 +6,7 @@ use std::fmt;
 use crate::quantity::{Format, Quantity, QuantityError};
 
 /// The finest step a quantity keeps: 10^-9.
-const NANO: i32 = -9;
+pub(crate) const NANO: i32 = -9;
 /// As many decimal digits always fit an `i64`; longer numbers take Kubernetes' slow path, which
 /// rounds at once and forgets the text.
 const FAST_DIGITS: i32 = 18;
@@ -203,7 +203,7 @@ fn slow(parts: &Parts<'_>, suffix: &Suffix) -> Option<Quantity> {
         }
     }
     let mantissa = if parts.negative { -mantissa } else { mantissa };
-    Some(Quantity::from_parts(mantissa, exponent, format, None))
+    Some(Quantity::big(mantissa, exponent, format))
 }
 
 /// `mantissa * 10^from` in units of `10^to`, rounded away from zero; `None` if it does not fit.
@@ -223,10 +223,26 @@ pub(crate) fn round_up(mantissa: i128, from: i32, to: i32) -> Option<i128> {
     Some(mantissa / power + if rest == 0 { 0 } else { mantissa.signum() })
 }
 
-/// 10 to the power of `exponent` as the nearest double, as Go's table has it.
+/// 10 to the power of `exponent` as Go's `math.Pow10` has it: two factors from its tables, so that
+/// beyond 31 places it can be a bit off the nearest double.
 pub(crate) fn power_of_ten(exponent: i32) -> f64 {
     // Parsing is correctly rounded; powi is not.
-    format!("1e{exponent}").parse().unwrap_or(f64::INFINITY)
+    let nearest = |exponent: i32| format!("1e{exponent}").parse().unwrap_or(f64::INFINITY);
+    let (whole, rest) = (exponent / 32 * 32, exponent % 32);
+    match exponent {
+        ..-323 => 0.0,
+        -323..0 => nearest(whole) / nearest(-rest),
+        0..=308 => nearest(whole) * nearest(rest),
+        309.. => f64::INFINITY,
+    }
+}
+
+/// `mantissa * 10^exponent` in units of a nano, as the nearest double.
+pub(crate) fn in_nanos(mantissa: i128, exponent: i32) -> f64 {
+    let places = i64::from(exponent) - i64::from(NANO);
+    format!("{mantissa}e{places}")
+        .parse()
+        .unwrap_or(f64::INFINITY)
 }
 
 /// Orders two values `mantissa * 10^exponent`.
@@ -392,6 +408,22 @@ mod tests {
         assert_eq!(capped.value(), i64::MAX);
         let far: Quantity = "1e300".parse().unwrap();
         assert_eq!((far.value(), far.milli()), (i64::MAX, MilliValue::MAX));
+    }
+
+    /// As apimachinery 0.36.3 answers.
+    #[test]
+    fn negative_numbers_of_the_big_form_are_cut_and_one_is_added() {
+        for (text, thousandths, value) in [
+            ("-0.0001Ki", -101, 1),
+            ("-98599e-62", 1, 1),
+            ("-1500m", -1500, -2),
+        ] {
+            let quantity: Quantity = text.parse().unwrap();
+            assert_eq!(quantity.milli().get(), thousandths, "{text}");
+            assert_eq!(quantity.value(), value, "{text}");
+        }
+        let wraps: Quantity = "-420336.9Ti".parse().unwrap();
+        assert!(wraps.milli_overflows());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 use super::FormulaError;
 use super::functions;
-use super::parser::{BinaryOp, Node, UnaryOp};
+use super::node::{BinaryOp, Node, UnaryOp};
 use super::value::{Value, takes};
 
 /// A formula may take this many steps.

@@ -1,6 +1,6 @@
 use super::FormulaError;
 use super::eval::Machine;
-use super::parser::Node;
+use super::node::Node;
 use super::value::{Value, takes};
 
 /// The functions a formula may call.

@@ -3,65 +3,13 @@ use std::collections::BTreeSet;
 use super::FormulaError;
 use super::functions::Function;
 use super::lexer::{Token, TokenKind, tokens};
+use super::node::{BinaryOp, Node, UnaryOp, height};
 
 /// Deeper nesting is refused, so that neither parsing nor running can exhaust the stack.
 const MAX_DEPTH: u32 = 48;
 
 /// Operations in a row nest to the left as deeply as they are many, which [`MAX_DEPTH`] does not see.
 const MAX_HEIGHT: usize = 256;
-
-#[derive(Clone, Debug)]
-pub(super) enum Node {
-    Nil,
-    Bool(bool),
-    Integer(i64),
-    Float(f64),
-    /// A trigger.
-    Variable(String),
-    /// A name bound by `let`, by its position.
-    Local(usize),
-    Element,
-    Array(Vec<Node>),
-    Unary(UnaryOp, Box<Node>),
-    Binary(BinaryOp, Box<Node>, Box<Node>),
-    Conditional(Box<Node>, Box<Node>, Box<Node>),
-    /// `let` in front of an expression.
-    Let(usize, Box<Node>, Box<Node>),
-    Index(Box<Node>, Box<Node>),
-    Call {
-        function: Function,
-        args: Vec<Node>,
-        predicate: Option<Box<Node>>,
-    },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum UnaryOp {
-    Not,
-    Minus,
-    Plus,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum BinaryOp {
-    Or,
-    And,
-    Equal,
-    NotEqual,
-    Less,
-    LessEqual,
-    Greater,
-    GreaterEqual,
-    In,
-    NotIn,
-    Add,
-    Subtract,
-    Multiply,
-    Divide,
-    Remainder,
-    Power,
-    Coalesce,
-}
 
 pub(super) struct Parsed {
     pub(super) root: Node,
@@ -90,36 +38,6 @@ pub(super) fn parse(source: &str) -> Result<Parsed, FormulaError> {
         }),
         _ => Err(parser.unexpected()),
     }
-}
-
-/// How many operations lie on the longest way from `node` to a leaf.
-fn height(node: &Node) -> usize {
-    let tallest = match node {
-        Node::Nil
-        | Node::Bool(_)
-        | Node::Integer(_)
-        | Node::Float(_)
-        | Node::Variable(_)
-        | Node::Local(_)
-        | Node::Element => return 0,
-        Node::Array(items) => items.iter().map(height).max().unwrap_or(0),
-        Node::Unary(_, operand) => height(operand),
-        Node::Binary(_, left, right) | Node::Index(left, right) | Node::Let(_, left, right) => {
-            height(left).max(height(right))
-        }
-        Node::Conditional(condition, then, otherwise) => {
-            height(condition).max(height(then)).max(height(otherwise))
-        }
-        Node::Call {
-            args, predicate, ..
-        } => args
-            .iter()
-            .chain(predicate.as_deref())
-            .map(height)
-            .max()
-            .unwrap_or(0),
-    };
-    tallest + 1
 }
 
 struct Parser {

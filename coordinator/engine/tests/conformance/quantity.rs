@@ -55,7 +55,8 @@ pub(crate) fn run(file: &VectorFile, report: &mut Report) {
         let overflows = found.as_ref().is_some_and(Quantity::milli_overflows);
         let rest_is_equal = match (&numbers, &expected) {
             (Some(found), Some(expected)) => {
-                let value_fits = found.value.unsigned_abs() < i64::MAX.unsigned_abs();
+                // A negative number past 2^63 nano wraps as a whole.
+                let value_fits = found.value > 0 && found.value < i64::MAX;
                 found.canonical == expected.canonical
                     && found.approximate_float == expected.approximate_float
                     && (found.value == expected.value || !value_fits)

@@ -2,7 +2,7 @@
 //!
 //! Every recorded sequence is replayed in closed loop: as the HPA decides, looking each 15 s, and
 //! with the engine's defaults each second. Both see the same load at the same times. Then the changes
-//! of direction are counted.
+//! of direction are counted. `NEAP_VECTORS` names another folder of sequences.
 
 #[path = "../conformance/report.rs"]
 #[allow(dead_code)]
@@ -23,7 +23,8 @@ use replay::{Load, Run, replay};
 use sequences::Sequence;
 
 fn sequences() -> Vec<Sequence> {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/vectors");
+    let open = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/vectors");
+    let folder = std::env::var_os("NEAP_VECTORS").map_or_else(open, PathBuf::from);
     let files = vectors::files(&folder);
     let files = files
         .iter()
@@ -78,24 +79,15 @@ fn with_the_load_held_no_sequence_turns_more_often_than_the_hpa() {
     assert!(comparison.more.is_empty(), "{:?}", comparison.more);
 }
 
-/// One look in fifteen misses most of the noise, so here and there a sequence turns once where the
-/// HPA happens not to look; over all of them the engine turns far less often.
+/// Between two instants the load moves in a straight line, with noise of up to 10 % each second.
+/// `NEAP_NOISE_SEEDS` takes more seeds than the fixed handful.
 #[test]
-fn with_a_moving_and_noisy_load_it_turns_less_often_than_the_hpa() {
-    for seed in 1..=3 {
+fn with_a_moving_and_noisy_load_no_sequence_turns_more_often_than_the_hpa() {
+    let seeds = std::env::var("NEAP_NOISE_SEEDS").map_or(5, |seeds| seeds.parse().unwrap());
+    for seed in 1..=seeds {
         let comparison = compare(Load::Noisy(seed));
         assert!(comparison.sequences > 0);
-        assert!(
-            comparison.here * 2 <= comparison.hpa,
-            "{} {}",
-            comparison.here,
-            comparison.hpa
-        );
-        assert!(
-            comparison.more.len() * 50 <= comparison.sequences,
-            "{:?}",
-            comparison.more
-        );
+        assert!(comparison.more.is_empty(), "{:?}", comparison.more);
     }
 }
 
