@@ -191,12 +191,20 @@ impl Config {
         )
     }
 
-    /// Name and `host:port` of each member that a new cluster is formed from.
+    /// Name and `host:port` of each member that a new cluster is formed from, and of this one: a
+    /// StatefulSet that was scaled by hand has pods that the flag does not know of.
     pub fn members(&self) -> Vec<(String, String)> {
-        (0..self.replicas)
-            .map(|ordinal| {
-                let pod = format!("{}-{ordinal}", self.stateful_set());
-                let address = format!("{}:{}", self.peer_host(&pod), self.peer_listen.port());
+        let set = self.stateful_set();
+        let mut pods: Vec<String> = (0..self.replicas)
+            .map(|ordinal| format!("{set}-{ordinal}"))
+            .collect();
+        if !pods.contains(&self.pod_name) {
+            pods.push(self.pod_name.clone());
+        }
+        let port = self.peer_listen.port();
+        pods.into_iter()
+            .map(|pod| {
+                let address = format!("{}:{port}", self.peer_host(&pod));
                 (pod, address)
             })
             .collect()
@@ -237,6 +245,9 @@ mod tests {
         assert_eq!(config.ordinal(), 1);
         let members = config.members();
         assert_eq!(members.len(), 3);
+        // This pod is the second; with one replica it was scaled by hand, and joins the first.
+        let by_hand = parse(&["--replicas", "1"]).unwrap().members();
+        assert_eq!(by_hand[1], members[1]);
         let second = (
             "neap-coordinator-1",
             "neap-coordinator-1.neap-coordinator-peers.neap.svc:9701",

@@ -374,6 +374,30 @@ async fn leaders_fail_and_nothing_is_lost() -> Result<()> {
     Ok(())
 }
 
+/// Sets the StatefulSet's replicas, as `kubectl scale` does, and waits until the cluster is so large.
+async fn scale(bed: &Bed, replicas: usize) -> Result<Vec<Coordinator>> {
+    let patch = json!({"spec": {"replicas": replicas}});
+    bed.merge("apps/v1", "StatefulSet", NEAP, COORDINATOR, patch)
+        .await?;
+    let settled = bed.settled(replicas, 2 * MINUTE).await;
+    settled.with_context(|| format!("{replicas} coordinators"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a bed with three coordinators: tests/run failover"]
+async fn zz_coordinators_come_and_go() -> Result<()> {
+    let bed = Bed::connect().await?;
+    bed.settled(COORDINATORS, 3 * MINUTE).await?;
+    scale(&bed, 5).await?;
+    // Those beyond the replicas leave, the leader too if it is one of them: the cluster that stays
+    // has no member that is gone.
+    scale(&bed, COORDINATORS).await?;
+    // Down to one and back: two leave one after the other, and no quorum is lost.
+    scale(&bed, 1).await?;
+    scale(&bed, COORDINATORS).await?;
+    Ok(())
+}
+
 /// Lease, label and Event name the leader.
 async fn shown(bed: &Bed) -> Result<()> {
     let all = bed.settled(COORDINATORS, MINUTE).await?;
