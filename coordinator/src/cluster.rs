@@ -4,21 +4,24 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use neap_consensus::{Bootstrap, Consensus, PeerConfig};
+use neap_consensus::{Bootstrap, Consensus, PeerConfig, RecoverError};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::decide::{DecideSettings, FORMAT};
+use crate::fitness::Fitness;
 use crate::identity::{Identity, IdentityConfig, IdentityError};
 use crate::ingest::{
     self, Addresses, IngestCollector, IngestFigures, IngestLimits, IngestParts, StreamSlots,
 };
 use crate::kube_api::{ClientError, infer_client};
 use crate::leader::LeaderSign;
+use crate::metrics::CertificateCollector;
 use crate::poll::PollLimits;
 use crate::publish::kube::KubePublisher;
+use crate::scale_down::ScaleDown;
 use crate::scaler::kube::KubeScaler;
 use crate::service::{Ports, Service, ServiceConfig, ServiceError};
 use crate::signals::SignalLimits;
@@ -37,6 +40,9 @@ pub enum ClusterError {
     /// Certificates cannot be made or read.
     #[error("no certificates")]
     Identity(#[from] IdentityError),
+    /// A cluster that was to be recovered was not.
+    #[error("the cluster was not recovered")]
+    Recover(#[from] RecoverError),
     /// A port cannot be used.
     #[error("cannot listen on {address} for agents")]
     Listen {
@@ -69,6 +75,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Clus
         return Ok(());
     };
 
+    recover(&config)?;
     let discovery = Arc::new(Discovery::new(client.clone(), clock.clone()));
     let scope = Scope::new(&config.watched());
     let keda: Vec<String> = config.keda_in().map(str::to_owned).into_iter().collect();
@@ -104,18 +111,64 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Clus
     service.serve_http(config.http_listen).await?;
     serve_agents(&mut service, &config, identity.clone(), clock.clone()).await?;
 
+    let expiring = identity.clone();
+    service
+        .metrics
+        .add_collector(Box::new(CertificateCollector {
+            expiry: Box::new(move || expiring.expiry()),
+        }));
     let stop = service.stop.clone();
     service.spawn("certificate renewal", async move {
         identity.keep(stop).await;
         String::new()
     });
-    let sign = LeaderSign::new(client, clock, &config.namespace, &config.pod_name);
+    let sign = LeaderSign::new(
+        client.clone(),
+        clock.clone(),
+        &config.namespace,
+        &config.pod_name,
+    );
     let (leadership, stop) = (service.consensus.leadership(), service.stop.clone());
     service.spawn("leader sign", async move {
         sign.run(leadership, stop).await;
         String::new()
     });
+    let member = service.consensus.clone();
+    let fitness = Fitness::new(client.clone(), member.clone(), clock.clone());
+    let stop = service.stop.clone();
+    service.spawn("watch of the API server", async move {
+        fitness.run(stop).await;
+        String::new()
+    });
+    service.before_stop(ScaleDown::new(client, clock, &config).run(member));
     Ok(service.until(shutdown).await?)
+}
+
+/// Does what `--recover` asks for, if it is asked of this pod and was not done yet.
+fn recover(config: &Config) -> Result<(), ClusterError> {
+    let asked = config.recover.as_ref();
+    let Some(asked) = asked.filter(|asked| asked.pod == config.pod_name) else {
+        return Ok(());
+    };
+    let address = config.own_address();
+    let dir = &config.data_dir;
+    match neap_consensus::recover(dir, &asked.cluster, &config.pod_name, &address) {
+        Ok(made) => {
+            tracing::warn!(
+                cluster = made.cluster,
+                before = made.before,
+                last_index = made.last_index,
+                "recovered: this replica is the only member of the cluster"
+            );
+            Ok(())
+        }
+        // Done before, or not to be done here: the flag may stay set.
+        Err(error @ (RecoverError::NoMember(_) | RecoverError::OtherCluster { .. })) => {
+            tracing::info!(%error, "nothing is recovered");
+            Ok(())
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn service_config(config: &Config, identity: &Identity) -> ServiceConfig {
@@ -123,11 +176,7 @@ fn service_config(config: &Config, identity: &Identity) -> ServiceConfig {
     consensus.peer = Some(PeerConfig {
         name: config.pod_name.clone(),
         listen: config.peer_listen,
-        advertise: format!(
-            "{}:{}",
-            config.peer_host(&config.pod_name),
-            config.peer_listen.port()
-        ),
+        advertise: config.own_address(),
         bootstrap: Bootstrap {
             members: config.members(),
             form_without_minority_after: FORM_AFTER,

@@ -50,6 +50,10 @@ pub struct Config {
     /// Replicas of the StatefulSet: the members that a new cluster is formed from.
     #[arg(long, env = "NEAP_REPLICAS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=9))]
     pub replicas: u32,
+    /// After a lost majority: makes this pod, if it is POD and its disk of cluster CLUSTER, the only
+    /// member of a new generation of it. Harmless once that was done. `CLUSTER@POD`.
+    #[arg(long, env = "NEAP_RECOVER", value_parser = recovery)]
+    pub recover: Option<Recovery>,
     /// Namespaces whose ScaledObjects are acted on, separated by commas; all if empty.
     #[arg(
         long,
@@ -120,6 +124,27 @@ fn ordinal_name(text: &str) -> Result<String, String> {
     }
 }
 
+/// Which member a lost cluster is to be recovered from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recovery {
+    /// The cluster, as `/api/v1/status` names it.
+    pub cluster: String,
+    /// The survivor.
+    pub pod: String,
+}
+
+fn recovery(text: &str) -> Result<Recovery, String> {
+    match text.split_once('@') {
+        Some((cluster, pod)) if !cluster.is_empty() => Ok(Recovery {
+            cluster: cluster.to_owned(),
+            pod: ordinal_name(pod)?,
+        }),
+        _ => {
+            Err("it must be CLUSTER@POD, such as 4f1c9a0b7d2e6358.1@neap-coordinator-1".to_owned())
+        }
+    }
+}
+
 fn tolerance(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(value) if (0.0..1.0).contains(&value) => Ok(value),
@@ -160,17 +185,41 @@ impl Config {
             .map_or(&self.pod_name, |(name, _)| name)
     }
 
+    /// Ordinal of this pod in the StatefulSet.
+    pub fn ordinal(&self) -> i32 {
+        let ordinal = self.pod_name.rsplit_once('-');
+        // The flag's parser has let nothing else pass.
+        ordinal.map_or(0, |(_, ordinal)| ordinal.parse().unwrap_or(i32::MAX))
+    }
+
     /// DNS name of one of the coordinators' pods.
     pub fn peer_host(&self, pod: &str) -> String {
         format!("{pod}.{}.{}.svc", self.peers_service, self.namespace)
     }
 
-    /// Name and `host:port` of each member that a new cluster is formed from.
+    /// `host:port` at which the other coordinators reach this one.
+    pub fn own_address(&self) -> String {
+        format!(
+            "{}:{}",
+            self.peer_host(&self.pod_name),
+            self.peer_listen.port()
+        )
+    }
+
+    /// Name and `host:port` of each member that a new cluster is formed from, and of this one: a
+    /// StatefulSet that was scaled by hand has pods that the flag does not know of.
     pub fn members(&self) -> Vec<(String, String)> {
-        (0..self.replicas)
-            .map(|ordinal| {
-                let pod = format!("{}-{ordinal}", self.stateful_set());
-                let address = format!("{}:{}", self.peer_host(&pod), self.peer_listen.port());
+        let set = self.stateful_set();
+        let mut pods: Vec<String> = (0..self.replicas)
+            .map(|ordinal| format!("{set}-{ordinal}"))
+            .collect();
+        if !pods.contains(&self.pod_name) {
+            pods.push(self.pod_name.clone());
+        }
+        let port = self.peer_listen.port();
+        pods.into_iter()
+            .map(|pod| {
+                let address = format!("{}:{port}", self.peer_host(&pod));
                 (pod, address)
             })
             .collect()
@@ -208,8 +257,12 @@ mod tests {
     fn members_have_the_names_of_the_stateful_set() {
         let config = parse(&["--replicas", "3", "--watch-namespaces", "a, b,"]).unwrap();
         assert_eq!(config.stateful_set(), "neap-coordinator");
+        assert_eq!(config.ordinal(), 1);
         let members = config.members();
         assert_eq!(members.len(), 3);
+        // This pod is the second; with one replica it was scaled by hand, and joins the first.
+        let by_hand = parse(&["--replicas", "1"]).unwrap().members();
+        assert_eq!(by_hand[1], members[1]);
         let second = (
             "neap-coordinator-1",
             "neap-coordinator-1.neap-coordinator-peers.neap.svc:9701",
@@ -237,6 +290,8 @@ mod tests {
             ("--keda-namespace", "Keda", "a-z, 0-9 and -"),
             ("--pod-name", "coordinator", "such as neap-coordinator-0"),
             ("--node-listen", "9700", "invalid socket address"),
+            ("--recover", "neap-coordinator-1", "must be CLUSTER@POD"),
+            ("--recover", "a.1@coordinator", "such as neap-coordinator-0"),
         ] {
             let mut args = vec!["neap-coordinator"];
             for (given, good) in [

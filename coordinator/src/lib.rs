@@ -6,13 +6,14 @@
 //!             poll  ->                              -> publish
 //! ```
 //!
-//! Kubernetes has a name only in `kube_api`, `source::kube`, `scaler::kube`, `publish::kube`,
-//! `identity` and `leader`; everything else speaks of targets, specs and signals.
+//! Kubernetes has a name only in `kube_api`, `source::kube`, `scaler::kube`, `publish::kube`, `identity`,
+//! `leader`, `fitness` and `scale_down`; everything else speaks of targets, specs and signals.
 
 pub mod clock;
 pub mod cluster;
 pub mod config;
 pub mod decide;
+pub mod fitness;
 pub mod identity;
 pub mod ingest;
 pub mod keys;
@@ -21,6 +22,7 @@ pub mod leader;
 pub mod metrics;
 pub mod poll;
 pub mod publish;
+pub mod scale_down;
 pub mod scaler;
 pub mod signals;
 pub mod source;

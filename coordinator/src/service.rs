@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use futures::future::BoxFuture;
 use neap_consensus::{BootClock, Consensus, HandOverError, OpenError};
 use neap_triggers::TriggerContext;
 use tokio::net::TcpListener;
@@ -13,9 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::decide::{DecideSettings, Decider, DecisionTable, Opened, Parts};
-use crate::metrics::{Metrics, RoomCollector};
+use crate::metrics::{Metrics, RaftCollector, RoomCollector};
 use crate::poll::{AuthContext, PollLimits, Poller};
-use crate::publish::{Desk, Explain, HttpState, Publisher, router};
+use crate::publish::{Desk, Explain, HttpState, LeaderTable, Publisher, Sharing, figures, router};
 use crate::scaler::Scaler;
 use crate::signals::{SignalLimits, SignalStore, WantedWatch};
 use crate::source::{ObjectSource, SecretReader};
@@ -100,6 +101,7 @@ pub struct Service {
     pub stop: CancellationToken,
     http: Router,
     tasks: JoinSet<(&'static str, String)>,
+    before_stop: Option<BoxFuture<'static, ()>>,
 }
 
 impl Service {
@@ -132,8 +134,10 @@ impl Service {
             store: store.clone(),
             world: world.clone(),
             poller: poller.clone(),
-            consensus: consensus.clone(),
             clock: clock.clone(),
+        }));
+        metrics.add_collector(Box::new(RaftCollector {
+            consensus: consensus.clone(),
         }));
         let decider = Decider::new(
             Parts {
@@ -156,15 +160,26 @@ impl Service {
             stop.clone(),
         );
         let wanted = decider.wanted();
-        let http = router(HttpState {
+        let shown = HttpState {
             metrics: metrics.clone(),
-            explain,
+            explain: explain.clone(),
+            followed: Arc::new(LeaderTable::new(clock.clone())),
             consensus: consensus.clone(),
             world: world.clone(),
             store: store.clone(),
             poller: poller.clone(),
             clock: clock.clone(),
-        });
+        };
+        let sharing = Sharing {
+            consensus: consensus.clone(),
+            explain,
+            followed: shown.followed.clone(),
+            status: Box::new({
+                let shown = shown.clone();
+                move || figures(&shown)
+            }),
+            clock: clock.clone(),
+        };
         let mut service = Self {
             world,
             store,
@@ -172,8 +187,9 @@ impl Service {
             consensus,
             metrics,
             stop,
-            http,
+            http: router(shown),
             tasks: JoinSet::new(),
+            before_stop: None,
         };
         let (source, filled, stop) = (ports.source, service.world.clone(), service.stop.clone());
         service.spawn("object source", async move {
@@ -195,6 +211,11 @@ impl Service {
         let stop = service.stop.clone();
         service.spawn("publisher", async move {
             desk.run(stop).await;
+            String::new()
+        });
+        let stop = service.stop.clone();
+        service.spawn("leader's table", async move {
+            sharing.run(stop).await;
             String::new()
         });
         let (swept, stop) = (service.store.clone(), service.stop.clone());
@@ -219,6 +240,12 @@ impl Service {
         run: impl Future<Output = String> + Send + 'static,
     ) {
         self.tasks.spawn(async move { (task, run.await) });
+    }
+
+    /// Has something done when the coordinator is asked to stop, before it gives up leadership. It
+    /// is waited for, so it must bound itself.
+    pub fn before_stop(&mut self, run: impl Future<Output = ()> + Send + 'static) {
+        self.before_stop = Some(Box::pin(run));
     }
 
     /// The routes of the HTTP port.
@@ -260,6 +287,9 @@ impl Service {
                 Err(error) => ServiceError::Ended { task: "a task", reason: error.to_string() },
             }),
         };
+        if let (Ok(()), Some(first)) = (&result, self.before_stop.take()) {
+            first.await;
+        }
         self.stop().await;
         result
     }

@@ -5,11 +5,11 @@
 pub(crate) mod kernel;
 
 use std::collections::{HashMap, HashSet};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::time::Duration;
 
 use clap::Parser;
@@ -28,6 +28,20 @@ use tokio_stream::wrappers::{TcpListenerStream, UnboundedReceiverStream};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status, Streaming};
+
+/// The loopback address of this process. Its id is part of it, so no two processes that run at once
+/// share one; and outgoing connections come from 127.0.0.1, so none of them takes a port of it.
+fn host() -> Ipv4Addr {
+    // A process id has 22 bits at most.
+    let [_, high, middle, low] = std::process::id().to_be_bytes();
+    Ipv4Addr::new(127, 64 | high, middle, low)
+}
+
+/// An address that was given to nobody else, below the ports that the system gives by itself.
+fn free_address() -> SocketAddr {
+    static PORT: AtomicU16 = AtomicU16::new(20_000);
+    (host(), PORT.fetch_add(1, Ordering::Relaxed)).into()
+}
 
 /// A CA, a server certificate and a token, in files.
 pub(crate) struct Pki {
@@ -49,7 +63,7 @@ impl Pki {
         let ca = params.self_signed(&ca_key).unwrap();
         let issuer = rcgen::Issuer::new(params, ca_key);
         let key = rcgen::KeyPair::generate().unwrap();
-        let leaf = rcgen::CertificateParams::new(vec!["localhost".into()]).unwrap();
+        let leaf = rcgen::CertificateParams::new(vec![host().to_string()]).unwrap();
         let certificate = leaf.signed_by(&key, &issuer).unwrap().pem();
         let pki = Self {
             dir: tempfile::tempdir().unwrap(),
@@ -136,12 +150,7 @@ pub(crate) struct Pages(SocketAddr);
 impl Pages {
     /// At a port that was free a moment ago: the agent binds it by number, as it does in a pod.
     fn somewhere() -> Self {
-        Self(
-            std::net::TcpListener::bind("127.0.0.1:0")
-                .unwrap()
-                .local_addr()
-                .unwrap(),
-        )
+        Self(free_address())
     }
 
     /// Status and body of a GET.
@@ -340,13 +349,12 @@ struct Service {
 
 impl Coordinator {
     pub(crate) async fn start(pki: &Pki) -> Self {
-        Self::start_at(pki, "127.0.0.1:0".parse().unwrap()).await
+        Self::start_at(pki, free_address()).await
     }
 
     pub(crate) async fn start_at(pki: &Pki, listen: SocketAddr) -> Self {
         let listener = TcpListener::bind(listen).await.unwrap();
-        let listen = listener.local_addr().unwrap();
-        let address = format!("localhost:{}", listen.port());
+        let address = listen.to_string();
         let (sender, streams) = mpsc::unbounded_channel();
         let refuse = Arc::new(AtomicBool::new(false));
         let stop = CancellationToken::new();

@@ -29,6 +29,8 @@ fn every_object_reads_as_its_type_and_says_whose_it_is() {
                 "ClusterRoleBinding" => again::<ClusterRoleBinding>(object),
                 "DaemonSet" => again::<DaemonSet>(object),
                 "NetworkPolicy" => again::<NetworkPolicy>(object),
+                // Not a type of Kubernetes itself; promtool reads the rules.
+                "PrometheusRule" => object.clone(),
                 "PodDisruptionBudget" => again::<PodDisruptionBudget>(object),
                 "PriorityClass" => again::<PriorityClass>(object),
                 "Role" => again::<Role>(object),
@@ -182,6 +184,67 @@ fn a_budget_stands_only_where_there_is_someone_to_spare() {
     let spec = service.spec.unwrap();
     assert_eq!(spec.cluster_ip.as_deref(), Some("None"));
     assert_eq!(spec.publish_not_ready_addresses, Some(true));
+}
+
+#[test]
+fn alerts_are_made_where_they_are_asked_for_and_each_has_a_section_in_the_runbook() {
+    let Some(helm) = helm() else { return };
+    assert!(find(&render(&helm, &[]), "PrometheusRule", "neap").is_none());
+    let objects = render(
+        &helm,
+        &["prometheusRule.enabled=true", "prometheusRule.labels.a=b"],
+    );
+    let rule = find(&objects, "PrometheusRule", "neap").unwrap();
+    assert_eq!(rule["metadata"]["labels"]["a"], "b");
+    let runbook = std::fs::read_to_string(rendered::root().join("docs/runbook.md")).unwrap();
+    let rules = rule["spec"]["groups"][0]["rules"].as_array().unwrap();
+    assert_eq!(rules.len(), 8);
+    for rule in rules {
+        let alert = rule["alert"].as_str().unwrap();
+        assert!(runbook.contains(&format!("\n## {alert}\n")), "{alert}");
+        let link = format!("docs/runbook.md#{}", alert.to_lowercase());
+        assert_eq!(rule["annotations"]["runbook"], link.as_str());
+    }
+}
+
+#[test]
+fn replicas_keep_apart_and_their_state_lies_where_it_is_asked_to() {
+    let Some(helm) = helm() else { return };
+    let set = |settings: &[&str]| {
+        let objects = render(&helm, settings);
+        let set: StatefulSet = typed(find(&objects, "StatefulSet", "neap-coordinator").unwrap());
+        set.spec.unwrap()
+    };
+    let usual = set(&[]);
+    assert_eq!(usual.replicas, Some(3));
+    let spec = usual.template.spec.unwrap();
+    let apart = spec.affinity.unwrap().pod_anti_affinity.unwrap();
+    let preferred = apart
+        .preferred_during_scheduling_ignored_during_execution
+        .unwrap();
+    assert_eq!(
+        preferred[0].pod_affinity_term.topology_key,
+        "kubernetes.io/hostname"
+    );
+    let zones = spec.topology_spread_constraints.unwrap();
+    assert_eq!(zones[0].topology_key, "topology.kubernetes.io/zone");
+    assert_eq!(zones[0].when_unsatisfiable, "ScheduleAnyway");
+    assert!(spec.volumes.unwrap()[0].empty_dir.is_some());
+    assert_eq!(usual.volume_claim_templates, None);
+    let env = spec.containers[0].env.clone().unwrap();
+    let replicas = env.iter().find(|env| env.name == "NEAP_REPLICAS").unwrap();
+    assert_eq!(replicas.value.as_deref(), Some("3"));
+
+    let claimed = set(&[
+        "coordinator.persistence.enabled=true",
+        "coordinator.podAntiAffinity=required",
+    ]);
+    assert_eq!(claimed.volume_claim_templates.unwrap().len(), 1);
+    let spec = claimed.template.spec.unwrap();
+    assert_eq!(spec.volumes, None);
+    let apart = spec.affinity.unwrap().pod_anti_affinity.unwrap();
+    let required = apart.required_during_scheduling_ignored_during_execution;
+    assert_eq!(required.unwrap()[0].topology_key, "kubernetes.io/hostname");
 }
 
 #[test]

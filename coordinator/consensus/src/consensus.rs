@@ -223,6 +223,7 @@ impl Consensus {
             role: Role::Joining,
             term: 0,
             leader: None,
+            leader_heard: None,
             last_index: 0,
             committed_index: 0,
             applied: None,
@@ -236,6 +237,8 @@ impl Consensus {
         };
         if let Some(member) = self.node.member() {
             describe(&mut status, member);
+            let heard = self.node.heard.borrow().map(|heard| heard.at.elapsed());
+            status.leader_heard = heard.filter(|_| status.role != Role::Leader);
         }
         if status.stopped.is_some() {
             status.role = Role::Stopped;

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use neap_proto::peer as pb;
 use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
@@ -13,8 +15,11 @@ use crate::error::{HandOverError, LeaveError};
 use crate::node::{Member, Node};
 use crate::position::NodeId;
 
-/// Bound of asking a voter whether it would take over.
-const ASK: Duration = Duration::from_millis(100);
+/// Bound of asking the voters who would take over. The first that is close in the log is taken, so
+/// that one which does not answer costs nothing.
+const ASK: Duration = Duration::from_millis(300);
+/// A voter that lacks no more entries than this has them before it is elected.
+const CLOSE: u64 = 10;
 /// A voter that lacks more entries than this would keep everyone waiting.
 const MAX_LAG: u64 = 1_000;
 /// Wait between two attempts to leave.
@@ -69,7 +74,7 @@ pub(crate) async fn hand_over(node: &Arc<Node>) -> Result<NodeId, HandOverError>
     }
 }
 
-/// The voter to hand over to: fit, there, and closest in the log.
+/// The voter to hand over to: fit, there, and close in the log, or closest.
 async fn successor(node: &Node, member: &Member) -> Option<u64> {
     let (membership, matched, last) = {
         let metrics = member.raft.metrics();
@@ -103,8 +108,16 @@ async fn successor(node: &Node, member: &Member) -> Option<u64> {
         let right = answer.cluster == member.identity.cluster && answer.node == voter;
         (right && answer.fit).then_some((lag, voter))
     });
-    let answers = futures::future::join_all(asked).await;
-    answers.into_iter().flatten().min().map(|(_, voter)| voter)
+    let mut answers: FuturesUnordered<_> = asked.collect();
+    let mut best: Option<(u64, u64)> = None;
+    while let Some(answer) = answers.next().await {
+        let Some((lag, voter)) = answer else { continue };
+        if lag <= CLOSE {
+            return Some(voter);
+        }
+        best = Some(best.map_or((lag, voter), |best| best.min((lag, voter))));
+    }
+    best.map(|(_, voter)| voter)
 }
 
 /// See [`Consensus::leave`](crate::Consensus::leave).

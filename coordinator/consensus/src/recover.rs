@@ -28,19 +28,35 @@ pub enum RecoverError {
     /// The directory holds no member, so there is nothing to go on from.
     #[error("{0} holds no member of a cluster; nothing can be recovered from it")]
     NoMember(std::path::PathBuf),
+    /// The member is of another cluster than the one that was to be recovered; of a later generation,
+    /// where that was done already.
+    #[error("{path} holds a member of cluster {found}, not of {asked}")]
+    OtherCluster {
+        /// The directory.
+        path: std::path::PathBuf,
+        /// The cluster it belongs to.
+        found: String,
+        /// The cluster asked for.
+        asked: String,
+    },
     /// The changes could not be written.
     #[error("cannot write the recovered cluster")]
     Write(#[source] std::io::Error),
 }
 
 /// Makes the member in `data_dir`, which must not be running, the only voter of a new generation of
-/// its cluster. What the lost majority had committed and this member had not yet received is lost;
+/// its cluster, which must be `cluster`: so the same call, made again, changes nothing. What the lost majority had committed and this member had not yet received is lost;
 /// what this member had received and nobody had committed is kept. `name` and `address` (`host:port`)
 /// are what the others will know it by.
 ///
 /// # Errors
 /// See [`RecoverError`].
-pub fn recover(data_dir: &Path, name: &str, address: &str) -> Result<Recovered, RecoverError> {
+pub fn recover(
+    data_dir: &Path,
+    cluster: &str,
+    name: &str,
+    address: &str,
+) -> Result<Recovered, RecoverError> {
     if !data_dir.join(RedbFile::NAME).exists() {
         return Err(RecoverError::NoMember(data_dir.into()));
     }
@@ -48,6 +64,13 @@ pub fn recover(data_dir: &Path, name: &str, address: &str) -> Result<Recovered, 
     let loaded = file.load()?;
     let none = || RecoverError::NoMember(data_dir.into());
     let identity = loaded.identity.ok_or_else(none)?;
+    if identity.cluster != cluster {
+        return Err(RecoverError::OtherCluster {
+            path: data_dir.into(),
+            found: identity.cluster,
+            asked: cluster.into(),
+        });
+    }
     let last = loaded
         .entries
         .last()

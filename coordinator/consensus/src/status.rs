@@ -48,6 +48,8 @@ pub struct Status {
     pub term: u64,
     /// The leader it knows.
     pub leader: Option<LeaderId>,
+    /// Time since it last heard a leader. `None` where it never has, and while it leads.
+    pub leader_heard: Option<Duration>,
     /// Index of the last entry in its log.
     pub last_index: u64,
     /// Index of the last entry that it knows to be committed.

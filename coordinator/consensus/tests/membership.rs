@@ -196,7 +196,12 @@ async fn one_survivor_goes_on_and_the_others_are_refused() {
         cluster.seats[2].dir.clone(),
         cluster.seats[2].address.to_string(),
     );
-    let recovered = recover(&dir, "member-2", &address).unwrap();
+    let recovered = recover(&dir, &before, "member-2", &address).unwrap();
+    let again = recover(&dir, &before, "member-2", &address).unwrap_err();
+    assert!(
+        matches!(&again, RecoverError::OtherCluster { found, .. } if *found == recovered.cluster),
+        "{again}"
+    );
     assert_eq!(recovered.before, before);
     cluster.open(2).await;
     cluster.wait_voters(1).await;
@@ -228,13 +233,13 @@ async fn one_survivor_goes_on_and_the_others_are_refused() {
 async fn nothing_is_recovered_from_a_member_that_runs_or_from_none() {
     let cluster = Cluster::formed(1).await;
     let dir = cluster.seats[0].dir.clone();
-    let refused = recover(&dir, "member-0", "localhost:1").unwrap_err();
+    let refused = recover(&dir, "a.1", "member-0", "localhost:1").unwrap_err();
     assert!(
         matches!(refused, RecoverError::Open(OpenError::InUse { .. })),
         "{refused}"
     );
     let empty = tempfile::tempdir().unwrap();
-    let refused = recover(empty.path(), "member-0", "localhost:1").unwrap_err();
+    let refused = recover(empty.path(), "a.1", "member-0", "localhost:1").unwrap_err();
     assert!(matches!(refused, RecoverError::NoMember(_)), "{refused}");
     assert!(std::fs::read_dir(empty.path()).unwrap().next().is_none());
     cluster.end().await;

@@ -23,5 +23,6 @@ pub use credentials::Credentials;
 pub use jwks::{KeyError, SigningKeys};
 pub use listener::{ConnectionLimits, TlsIncoming};
 pub use process::{Identity, IdentityConfig, IdentityError};
+pub use renewal::Expiry;
 pub use review::{ReviewOutcome, Reviewer};
 pub use token::{Claims, TokenError, TokenPolicy};

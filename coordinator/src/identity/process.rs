@@ -13,7 +13,7 @@ use super::authority_store::AuthorityStore;
 use super::caller::{Caller, CallerError};
 use super::credentials::Credentials;
 use super::jwks::SigningKeys;
-use super::renewal::Renewal;
+use super::renewal::{Expiry, Renewal};
 use super::review::{ReviewOutcome, Reviewer};
 use super::token::{self, TokenError, TokenPolicy};
 use super::{authority::AuthorityError, authority_store::StoreError};
@@ -170,6 +170,11 @@ impl Identity {
     /// Renews certificates when they are due, until `shutdown`.
     pub async fn keep(&self, shutdown: CancellationToken) {
         self.renewal.run(self.clock.as_ref(), shutdown).await;
+    }
+
+    /// When the certificates in use end; `None` before any was signed.
+    pub fn expiry(&self) -> Option<Expiry> {
+        self.renewal.expiry()
     }
 
     /// TLS for the port that agents use.

@@ -240,8 +240,12 @@ async fn certificates_are_renewed_while_the_port_is_open() {
     );
     peer.mark_unchanged();
 
+    let before = bench.identity.expiry().unwrap();
     let due = bench.clock.wall() + LEAF_LIFE / 3 * 2;
     bench.identity.renewal.renew(due).await.unwrap();
+    let after = bench.identity.expiry().unwrap();
+    assert_eq!(after.coordinator, before.coordinator + LEAF_LIFE / 3 * 2);
+    assert_eq!(after.authority, before.authority);
     let shown = bench
         .identity
         .credentials

@@ -33,6 +33,16 @@ struct InForce {
     renew_at: Option<Timestamp>,
     /// Peer certificate and key in PEM form.
     peer: Option<(String, String)>,
+    expiry: Option<Expiry>,
+}
+
+/// When the certificates in use end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expiry {
+    /// This coordinator's own.
+    pub coordinator: Timestamp,
+    /// The authority's.
+    pub authority: Timestamp,
 }
 
 impl Renewal {
@@ -68,6 +78,10 @@ impl Renewal {
             in_force.peer = Some((peer.certificate_pem, peer.key_pem));
             in_force.signer = Some(state.current.certificate().clone());
             in_force.renew_at = Some(renewal_time(not_before, not_after));
+            in_force.expiry = Some(Expiry {
+                coordinator: not_after,
+                authority: state.current.not_after(),
+            });
             tracing::info!(%not_after, names = names.join(","), "certificates signed");
         }
         if let Some((certificate, key)) = in_force.peer.clone() {
@@ -78,6 +92,12 @@ impl Renewal {
             });
         }
         Ok(())
+    }
+
+    /// When what is in use ends; `None` before anything was signed.
+    pub(super) fn expiry(&self) -> Option<Expiry> {
+        let in_force = self.in_force.lock();
+        in_force.unwrap_or_else(PoisonError::into_inner).expiry
     }
 
     pub(super) async fn run(&self, clock: &dyn Clock, shutdown: CancellationToken) {

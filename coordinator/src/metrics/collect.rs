@@ -3,7 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use neap_consensus::{Consensus, FsyncStats, Role};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
@@ -14,7 +13,7 @@ use crate::poll::Poller;
 use crate::signals::SignalStore;
 use crate::world::World;
 
-/// Reads the figures of the signals, the world, the polls and the log.
+/// Reads the figures of the signals, the world and the polls.
 pub struct RoomCollector {
     /// Signals.
     pub store: Arc<SignalStore>,
@@ -22,8 +21,6 @@ pub struct RoomCollector {
     pub world: Arc<World>,
     /// Polled sources.
     pub poller: Arc<Poller>,
-    /// The log.
-    pub consensus: Consensus,
     /// Time.
     pub clock: Arc<dyn Clock>,
 }
@@ -34,17 +31,23 @@ impl fmt::Debug for RoomCollector {
     }
 }
 
-struct Writer<'a>(DescriptorEncoder<'a>);
+/// Writes metrics that exist only while they are asked for.
+pub(super) struct Writer<'a>(pub(super) DescriptorEncoder<'a>);
 
 impl Writer<'_> {
-    fn metric(&mut self, name: &str, help: &str, metric: &impl EncodeMetric) -> fmt::Result {
+    pub(super) fn metric(
+        &mut self,
+        name: &str,
+        help: &str,
+        metric: &impl EncodeMetric,
+    ) -> fmt::Result {
         let encoder = self
             .0
             .encode_descriptor(name, help, None, metric.metric_type())?;
         metric.encode(encoder)
     }
 
-    fn gauge(&mut self, name: &str, help: &str, value: usize) -> fmt::Result {
+    pub(super) fn gauge(&mut self, name: &str, help: &str, value: usize) -> fmt::Result {
         self.metric(
             name,
             help,
@@ -52,7 +55,7 @@ impl Writer<'_> {
         )
     }
 
-    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+    pub(super) fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
         self.metric(name, help, &ConstCounter::new(value))
     }
 }
@@ -111,57 +114,6 @@ impl Collector for RoomCollector {
             "Distinct questions to event sources",
             self.poller.questions(),
         )?;
-        self.consensus(&mut out)
-    }
-}
-
-impl RoomCollector {
-    fn consensus(&self, out: &mut Writer<'_>) -> fmt::Result {
-        let status = self.consensus.status();
-        let number = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
-        out.gauge(
-            "neap_raft_term",
-            "Latest Raft term seen",
-            number(status.term),
-        )?;
-        out.gauge(
-            "neap_raft_is_leader",
-            "1 while this member leads",
-            usize::from(status.role == Role::Leader),
-        )?;
-        out.gauge(
-            "neap_raft_members",
-            "Members of the cluster",
-            status.members.len(),
-        )?;
-        out.gauge(
-            "neap_raft_last_index",
-            "Index of the last entry in the log",
-            number(status.last_index),
-        )?;
-        out.gauge(
-            "neap_raft_committed_index",
-            "Index of the last entry known to be committed",
-            number(status.committed_index),
-        )?;
-        out.gauge(
-            "neap_raft_snapshot_index",
-            "Index of the last entry in the last snapshot",
-            number(status.snapshot_index),
-        )?;
-        let FsyncStats {
-            count, total, max, ..
-        } = status.fsync;
-        out.counter("neap_raft_fsyncs", "Commits of the log to disk", count)?;
-        out.metric(
-            "neap_raft_fsync_seconds",
-            "Time spent in them",
-            &ConstCounter::new(total.as_secs_f64()),
-        )?;
-        out.metric(
-            "neap_raft_fsync_longest_seconds",
-            "Longest of them",
-            &ConstGauge::new(max.as_secs_f64()),
-        )
+        Ok(())
     }
 }

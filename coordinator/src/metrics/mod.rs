@@ -3,8 +3,10 @@
 //! Names: `neap_*` for Neap's own; `keda_*` and `kube_horizontalpodautoscaler_*` as KEDA and
 //! kube-state-metrics name them.
 
+mod certificates;
 mod collect;
 mod compat;
+mod raft;
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -18,8 +20,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+pub use certificates::CertificateCollector;
 pub use collect::RoomCollector;
 pub use compat::{Compat, TargetSeries, TriggerSeries};
+pub use raft::RaftCollector;
 
 use crate::scaler::{ScaleError, Written};
 
@@ -52,6 +56,10 @@ pub struct Metrics {
     pub events_dropped: Counter,
     /// Pods of scaled targets whose node has no live agent.
     pub pods_without_agent: Gauge,
+    /// Targets whose replicas someone else keeps resetting.
+    pub targets_contested: Gauge,
+    /// Targets a trigger of which gives no value.
+    pub targets_without_signal: Gauge,
     /// The series of KEDA and the HPA.
     pub compat: Compat,
 }
@@ -133,6 +141,18 @@ impl Metrics {
             "Pods of scaled targets on nodes without a live agent",
             pods_without_agent.clone(),
         );
+        let targets_contested = Gauge::default();
+        registry.register(
+            "neap_targets_contested",
+            "Targets whose replicas someone else keeps resetting",
+            targets_contested.clone(),
+        );
+        let targets_without_signal = Gauge::default();
+        registry.register(
+            "neap_targets_without_signal",
+            "Targets a trigger of which gives no value",
+            targets_without_signal.clone(),
+        );
         let compat = Compat::register(&mut registry);
         Self {
             registry: Mutex::new(registry),
@@ -149,6 +169,8 @@ impl Metrics {
             events,
             events_dropped,
             pods_without_agent,
+            targets_contested,
+            targets_without_signal,
             compat,
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use kube::ResourceExt;
 use neap_api::condition::Condition;
+use neap_engine::{TriggerOutcome, TriggerWhy};
 use serde_json::Value;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -34,6 +35,8 @@ const CONCURRENT: usize = 16;
 struct Pending {
     reports: HashMap<TargetKey, Report>,
     gone: HashSet<TargetKey>,
+    /// Leadership ended: nothing is shown any more.
+    ended: bool,
     events: VecDeque<EventNote>,
     leading: bool,
     /// A leadership began: what was shown before may have been written over by another leader.
@@ -61,6 +64,9 @@ struct Shown {
     in_flight: bool,
     failures: u32,
     without_agent: usize,
+    contested: bool,
+    /// A trigger of it has no value.
+    without_signal: bool,
 }
 
 struct Done {
@@ -130,6 +136,9 @@ impl Desk {
         if !leading {
             pending.reports.clear();
             pending.events.clear();
+            pending.ended = true;
+            drop(pending);
+            self.changed.notify_one();
         }
     }
 
@@ -222,14 +231,16 @@ impl Desk {
             if !pending.leading {
                 pending.reports.clear();
             }
+            let mut gone = std::mem::take(&mut pending.gone);
+            // What a former leader goes on showing would be counted twice, and grow old.
+            if std::mem::take(&mut pending.ended) {
+                gone.extend(shown.keys().cloned());
+            }
             if std::mem::take(&mut pending.anew) {
                 shown.clear();
                 waiting.clear();
             }
-            (
-                std::mem::take(&mut pending.reports),
-                std::mem::take(&mut pending.gone),
-            )
+            (std::mem::take(&mut pending.reports), gone)
         };
         for key in gone {
             shown.remove(&key);
@@ -261,8 +272,16 @@ impl Desk {
                 });
             }
             target.conditions = status.conditions.clone();
-            if let Verdict::Evaluated { without_agent, .. } = &report.verdict {
+            if let Verdict::Evaluated {
+                without_agent,
+                contested,
+                evaluation,
+                ..
+            } = &report.verdict
+            {
                 target.without_agent = *without_agent;
+                target.contested = contested.is_some();
+                target.without_signal = evaluation.why.triggers.iter().any(without_signal);
             }
             if let Some(series) = series(&report) {
                 self.metrics.compat.show(&key, &series);
@@ -276,10 +295,17 @@ impl Desk {
                 waiting.remove(&key);
             }
         }
+        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         let missing: usize = shown.values().map(|target| target.without_agent).sum();
+        let contested = shown.values().filter(|target| target.contested);
+        let silent = shown.values().filter(|target| target.without_signal);
+        self.metrics.pods_without_agent.set(number(missing));
         self.metrics
-            .pods_without_agent
-            .set(i64::try_from(missing).unwrap_or(i64::MAX));
+            .targets_contested
+            .set(number(contested.count()));
+        self.metrics
+            .targets_without_signal
+            .set(number(silent.count()));
     }
 
     fn finish(
@@ -325,6 +351,13 @@ impl Desk {
     }
 }
 
+fn without_signal(trigger: &TriggerWhy) -> bool {
+    matches!(
+        trigger.outcome,
+        TriggerOutcome::Failed { .. } | TriggerOutcome::Fallback { .. }
+    )
+}
+
 impl Shown {
     fn new(report: &Report) -> Self {
         let current = report.object.status.as_ref();
@@ -342,6 +375,8 @@ impl Shown {
             in_flight: false,
             failures: 0,
             without_agent: 0,
+            contested: false,
+            without_signal: false,
         }
     }
 

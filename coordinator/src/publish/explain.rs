@@ -1,12 +1,13 @@
 //! The last decision about each target and the last changes, in memory, for people who ask why.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use neap_engine::Evaluation;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::table::{ChangeRow, TargetRow};
 use crate::clock::Clock;
 use crate::keys::TargetKey;
 use crate::world::Owner;
@@ -15,6 +16,10 @@ use crate::world::Owner;
 const CHANGES: usize = 50;
 /// Bytes kept of all changes, about; the oldest go first.
 const BYTES: usize = 32 << 20;
+/// A change is told to the other replicas so often.
+const TELLINGS: usize = 10;
+/// Bytes of decisions that one telling carries at most; what is left out is left out whole.
+const TOLD_BYTES: usize = 16 << 20;
 
 /// One remembered decision.
 #[derive(Debug, Clone)]
@@ -23,6 +28,14 @@ struct Decision {
     evaluation: Arc<Evaluation>,
     /// Written, or only shown.
     scaled: bool,
+    /// As JSON, once that was asked for.
+    text: Arc<OnceLock<String>>,
+}
+
+impl Decision {
+    fn text(&self) -> &str {
+        self.text.get_or_init(|| render(self).to_string())
+    }
 }
 
 #[derive(Debug, Default)]
@@ -40,6 +53,8 @@ struct All {
     order: BTreeMap<u64, (TargetKey, usize)>,
     next: u64,
     bytes: usize,
+    /// `next` at the last few tellings.
+    told: VecDeque<u64>,
 }
 
 /// Remembers decisions. Cheap to feed: nothing is rendered before somebody asks.
@@ -90,6 +105,7 @@ impl Explain {
             wall: self.clock.wall(),
             evaluation: evaluation.clone(),
             scaled: owner.is_neap(),
+            text: Arc::default(),
         };
         let mut all = self.all();
         let all = &mut *all;
@@ -166,6 +182,59 @@ impl Explain {
         drop(all);
         list.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
         list
+    }
+
+    /// What the other replicas are told: every target, and the changes since a few tellings ago.
+    pub(super) fn tell(&self) -> (Vec<TargetRow>, Vec<ChangeRow>) {
+        let summaries = self.list();
+        let (latest, changes) = {
+            let mut all = self.all();
+            // Before the first telling there was none: everything is news.
+            let since = all.told.front().copied().unwrap_or_default();
+            if all.told.is_empty() {
+                all.told.push_back(0);
+            }
+            let next = all.next;
+            all.told.push_back(next);
+            if all.told.len() > TELLINGS {
+                all.told.pop_front();
+            }
+            let latest = summaries.iter().map(|summary| {
+                let key = TargetKey::new(summary.namespace.as_str(), summary.name.as_str());
+                let latest = all.targets.get(&key).and_then(|of| of.latest.clone());
+                (key, latest)
+            });
+            let changes = all.order.range(since..).filter_map(|(id, (key, _))| {
+                let of = all.targets.get(key)?;
+                let (_, change) = of.changes.iter().rev().find(|(other, _)| other == id)?;
+                Some((key.clone(), change.clone()))
+            });
+            (latest.collect::<Vec<_>>(), changes.collect::<Vec<_>>())
+        };
+        // Rendered without the lock; a decision is rendered once, however often it is told.
+        let mut bytes = 0;
+        let mut fits = |text: &str| {
+            bytes += text.len();
+            bytes <= TOLD_BYTES
+        };
+        let changes = changes.into_iter().filter_map(|(key, change)| {
+            let text = change.text();
+            fits(text).then(|| ChangeRow {
+                key,
+                at_micros: change.wall.as_microsecond(),
+                decision: text.to_owned(),
+            })
+        });
+        let changes: Vec<ChangeRow> = changes.collect();
+        let rows = latest.into_iter().zip(summaries);
+        let rows = rows.map(|((key, latest), summary)| TargetRow {
+            key,
+            summary: serde_json::to_string(&summary).unwrap_or_default(),
+            latest: latest
+                .map(|latest| latest.text().to_owned())
+                .filter(|text| fits(text)),
+        });
+        (rows.collect(), changes)
     }
 
     /// Everything about one target as JSON; `None` where nothing is known of it.

@@ -8,9 +8,10 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
 use neap_consensus::Consensus;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::explain::Explain;
+use super::table::LeaderTable;
 use crate::clock::Clock;
 use crate::keys::TargetKey;
 use crate::metrics::Metrics;
@@ -25,6 +26,8 @@ pub struct HttpState {
     pub metrics: Arc<Metrics>,
     /// Decisions.
     pub explain: Arc<Explain>,
+    /// What the leader told, to answer from while this replica follows.
+    pub followed: Arc<LeaderTable>,
     /// Leadership.
     pub consensus: Consensus,
     /// Objects.
@@ -74,7 +77,8 @@ async fn healthz(State(state): State<HttpState>) -> Response {
     }
 }
 
-/// Ready once every kind of object has been listed and a leader is known.
+/// Ready once every kind of object has been listed. A quorum is no part of it: replicas that are
+/// taken out of their Service for want of one would not get one sooner.
 async fn readyz(State(state): State<HttpState>) -> Response {
     let mut missing = Vec::new();
     for (kind, freshness) in state.world.freshness().borrow().iter() {
@@ -83,21 +87,52 @@ async fn readyz(State(state): State<HttpState>) -> Response {
             missing.push(format!("{}: {why}", kind.name()));
         }
     }
-    if state.consensus.leadership().borrow().leader.is_none() {
-        missing.push("no leader is known".to_owned());
-    }
     if missing.is_empty() {
         return "ok\n".into_response();
     }
     (StatusCode::SERVICE_UNAVAILABLE, missing.join("\n") + "\n").into_response()
 }
 
+/// What this replica counts by itself.
+pub(crate) fn figures(state: &HttpState) -> Value {
+    let consensus = state.consensus.status();
+    let figures = state.store.figures(state.clock.boottime());
+    json!({
+        "members": consensus.members.iter().map(|member| json!({
+            "name": member.name,
+            "address": member.address,
+            "voter": member.voter,
+            "lag": member.lag,
+            "silentMillis": member.last_ack.map(|ago| ago.as_millis() as u64),
+        })).collect::<Vec<_>>(),
+        "nodes": {"known": figures.nodes, "fresh": figures.fresh_nodes},
+        "series": figures.series,
+        "points": figures.points,
+        "dropped": {"backwards": figures.backwards, "stale": figures.stale, "unknown": figures.unknown},
+        "questions": state.poller.questions(),
+    })
+}
+
+impl HttpState {
+    fn leads(&self) -> bool {
+        self.consensus.leadership().borrow().is_self
+    }
+
+    /// Who says what is answered, and how old it is.
+    fn as_of(&self) -> Value {
+        let leadership = self.consensus.leadership().borrow().clone();
+        match leadership.leader.filter(|_| leadership.is_self) {
+            Some(own) => json!({"leader": own.id.to_string(), "ageMillis": 0}),
+            None => self.followed.as_of(),
+        }
+    }
+}
+
 async fn status(State(state): State<HttpState>) -> Response {
     let leadership = state.consensus.leadership().borrow().clone();
     let consensus = state.consensus.status();
-    let figures = state.store.figures(state.clock.boottime());
     let sizes = state.world.sizes();
-    let freshness: serde_json::Map<String, serde_json::Value> = state
+    let freshness: serde_json::Map<String, Value> = state
         .world
         .freshness()
         .borrow()
@@ -109,44 +144,62 @@ async fn status(State(state): State<HttpState>) -> Response {
             )
         })
         .collect();
-    Json(json!({
+    let mut answer = figures(&state);
+    // What only the leader knows comes from it.
+    if !leadership.is_self
+        && let (Value::Object(answer), Value::Object(told)) = (&mut answer, state.followed.status())
+    {
+        answer.extend(told);
+    }
+    let own = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "leads": leadership.is_self,
         "leader": leadership.leader.map(|leader| json!({"id": leader.id.to_string(), "name": leader.name})),
+        "asOf": state.as_of(),
+        "cluster": consensus.cluster,
         "role": consensus.role.as_str(),
         "term": consensus.term,
         "committed": consensus.committed_index,
-        "members": consensus.members.iter().map(|member| json!({
-            "name": member.name,
-            "address": member.address,
-            "voter": member.voter,
-            "lag": member.lag,
-        })).collect::<Vec<_>>(),
-        "nodes": {"known": figures.nodes, "fresh": figures.fresh_nodes},
-        "series": figures.series,
-        "points": figures.points,
-        "dropped": {"backwards": figures.backwards, "stale": figures.stale, "unknown": figures.unknown},
         "scaledObjects": sizes.scaled_objects,
         "pods": sizes.pods,
-        "questions": state.poller.questions(),
         "objects": freshness,
-    }))
-    .into_response()
+    });
+    if let (Value::Object(answer), Value::Object(own)) = (&mut answer, own) {
+        answer.extend(own);
+    }
+    Json(answer).into_response()
 }
 
 async fn targets(State(state): State<HttpState>) -> Response {
-    Json(json!({"targets": state.explain.list()})).into_response()
+    let targets = if state.leads() {
+        json!(state.explain.list())
+    } else {
+        json!(state.followed.list())
+    };
+    Json(json!({"targets": targets, "asOf": state.as_of()})).into_response()
 }
 
 async fn target(
     State(state): State<HttpState>,
     Path((namespace, name)): Path<(String, String)>,
 ) -> Response {
-    match state
-        .explain
-        .explain(&TargetKey::new(namespace.as_str(), name.as_str()))
-    {
-        Some(explained) => Json(explained).into_response(),
+    let key = TargetKey::new(namespace.as_str(), name.as_str());
+    let explained = if state.leads() {
+        state.explain.explain(&key).map(|mut explained| {
+            // What earlier leaders changed while this replica followed them.
+            if let Some(changes) = explained["changes"].as_array_mut() {
+                changes.extend(state.followed.changes(&key));
+            }
+            explained
+        })
+    } else {
+        state.followed.explain(&key)
+    };
+    match explained {
+        Some(mut explained) => {
+            explained["asOf"] = state.as_of();
+            Json(explained).into_response()
+        }
         None => {
             let fault = format!("no ScaledObject {namespace}/{name} is known to this replica");
             (StatusCode::NOT_FOUND, Json(json!({"error": fault}))).into_response()

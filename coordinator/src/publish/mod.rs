@@ -9,10 +9,15 @@ pub mod kube;
 mod merge;
 mod port;
 mod series;
+mod share;
 mod status;
+mod table;
 
 pub use desk::Desk;
 pub use explain::{Explain, Summary};
+pub(crate) use http::figures;
 pub use http::{HttpState, router};
 pub use port::{EventNote, EventSeverity, PublishError, Publisher};
+pub(crate) use share::Sharing;
 pub use status::{Report, Verdict};
+pub use table::LeaderTable;

@@ -1,3 +1,4 @@
 //! Stand-ins for tests.
 
 pub(crate) mod api_server;
+pub(crate) mod replicas;

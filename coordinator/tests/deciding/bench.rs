@@ -7,26 +7,20 @@ use std::time::Duration;
 use neap_api::ScaledObject;
 use neap_coordinator::clock::{Boottime, Clock, ManualClock};
 use neap_coordinator::decide::DecideSettings;
-use neap_coordinator::keys::{TargetKey, TargetRef};
 use neap_coordinator::poll::PollLimits;
 use neap_coordinator::scaler::ScaleError;
 use neap_coordinator::signals::{
     BootId, ContainerId, NodeName, NodeTime, PodUid, SeriesKey, Signal, SignalLimits, SignalStore,
     Spool, StreamWriter, Subject, WantedSignals,
 };
-use neap_coordinator::world::{
-    Container, ContainerRole, Labels, PodFacts, PodPhase, PodShape, Readiness, Requests,
-    ScaleResource, StartedContainer, TargetFacts, TargetId, World,
-};
+use neap_coordinator::world::World;
 use neap_coordinator::{Ports, Service, ServiceConfig};
-use neap_units::{Bytes, MilliValue};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::fakes::{ByHand, FakePublisher, FakeScaler, FakeSecrets, Write};
+pub(crate) use crate::objects::{NODE, NS, facts, key, pod, target_id, wall};
 
-pub(crate) const NS: &str = "ns";
-const NODE: &str = "n1";
 /// The node was booted so long before the coordinator's machine.
 const NODE_AHEAD: i64 = 500_000_000;
 
@@ -37,14 +31,10 @@ pub(crate) struct Bench {
     pub(crate) scaler: Arc<FakeScaler>,
     pub(crate) publisher: Arc<FakePublisher>,
     pub(crate) wanted: neap_coordinator::signals::WantedWatch,
-    metrics: Arc<neap_coordinator::metrics::Metrics>,
+    pub(crate) metrics: Arc<neap_coordinator::metrics::Metrics>,
     stop: CancellationToken,
     running: tokio::task::JoinHandle<()>,
     pub(crate) data: Option<tempfile::TempDir>,
-}
-
-fn wall(seconds: i64) -> jiff::Timestamp {
-    jiff::Timestamp::from_second(1_800_000_000 + seconds).unwrap()
 }
 
 impl Bench {
@@ -405,73 +395,5 @@ impl Agent {
         let at = self.now();
         let now = self.clock.boottime();
         self.stream.batch().unwrap().heartbeat(at, now);
-    }
-}
-
-pub(crate) fn key(name: &str) -> TargetKey {
-    TargetKey::new(NS, name)
-}
-
-pub(crate) fn target_ref(name: &str) -> TargetRef {
-    TargetRef::new(NS, "apps/v1", "Deployment", name)
-}
-
-pub(crate) fn target_id(name: &str) -> TargetId {
-    TargetId::from(&target_ref(name))
-}
-
-pub(crate) fn facts(name: &str, replicas: i32, version: u64) -> TargetFacts {
-    TargetFacts {
-        resource: Arc::new(ScaleResource {
-            group: "apps".into(),
-            version: "v1".into(),
-            kind: "Deployment".into(),
-            plural: "deployments".into(),
-        }),
-        uid: format!("deployment-{name}").into(),
-        replicas,
-        status_replicas: replicas,
-        selector: Ok(Some(format!("app={name}").parse().unwrap())),
-        resource_version: version.to_string().into(),
-        generation: 1,
-        deleting: false,
-        template: None,
-    }
-}
-
-pub(crate) fn pod(name: &str, n: i32) -> PodFacts {
-    let uid = PodUid::new(&format!("{name}-{n}")).unwrap();
-    let container = Container {
-        name: "app".into(),
-        role: ContainerRole::App,
-        requests: Requests {
-            cpu: Some(MilliValue::new(100)),
-            memory: Some(Bytes::new(1 << 20)),
-        },
-        tcp_ports: Arc::from([8080]),
-    };
-    PodFacts {
-        uid: uid.clone(),
-        cgroup_uid: uid,
-        namespace: NS.into(),
-        name: format!("{name}-{n}").into(),
-        labels: [("app", name)].into_iter().collect::<Labels>(),
-        node: Some(NodeName::new(NODE).unwrap()),
-        phase: PodPhase::Running,
-        deleting: false,
-        ready: Readiness::True,
-        ready_changed: Some(wall(-3_600)),
-        started: Some(wall(-3_600)),
-        started_containers: [StartedContainer {
-            name: "app".into(),
-            id: ContainerId::new(&format!("{name}-{n}-app")),
-        }]
-        .into(),
-        ips: Box::default(),
-        shape: Arc::new(PodShape {
-            containers: vec![container],
-            ..PodShape::default()
-        }),
-        owner: None,
     }
 }

@@ -3,11 +3,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a failed expectation is a failed test
 
+mod alerts;
 mod backlog;
 mod bad_input;
 mod bench;
 mod events;
 mod fakes;
+mod objects;
 mod ownership;
 mod restart;
 mod spool;

@@ -14,7 +14,8 @@ const QUERY: &str = "SELECT COUNT(*) FROM test;";
 
 fn by_text(context: &TriggerContext, database: &MariaDb, query: &str, rest: &str) -> BuiltTrigger {
     let text = format!(
-        "neap:s3cret/@:x@tcp(127.0.0.1:{})/test_db{rest}",
+        "neap:s3cret/@:x@tcp({}:{})/test_db{rest}",
+        support::host(),
         database.port
     );
     trigger(
@@ -35,9 +36,9 @@ fn by_parts(
     query: &str,
     password: &str,
 ) -> BuiltTrigger {
-    let port = database.port.to_string();
+    let (host, port) = (support::host().to_string(), database.port.to_string());
     let metadata = [
-        ("host", "127.0.0.1"),
+        ("host", host.as_str()),
         ("port", &port),
         ("username", "neap"),
         ("dbName", "test_db"),

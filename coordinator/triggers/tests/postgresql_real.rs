@@ -16,9 +16,9 @@ fn by_parts(
     query: &str,
     password: &str,
 ) -> BuiltTrigger {
-    let port = server.port.to_string();
+    let (host, port) = (support::host().to_string(), server.port.to_string());
     let metadata = [
-        ("host", "127.0.0.1"),
+        ("host", host.as_str()),
         ("port", port.as_str()),
         ("userName", "neap"),
         ("dbName", "postgres"),
@@ -109,9 +109,9 @@ async fn reads_a_real_server() {
 }
 
 async fn reads_other_forms_of_the_connection(context: &TriggerContext, server: &Postgres) {
-    let dead = support::free_port();
+    let (host, dead) = (support::host(), support::free_port());
     let url = format!(
-        "postgres://neap:s3cret%2F%40%3A%20%27%5C@127.0.0.1:{dead},127.0.0.1:{}/postgres?sslmode=disable&target_session_attrs=read-write&my.own=41",
+        "postgres://neap:s3cret%2F%40%3A%20%27%5C@{host}:{dead},{host}:{}/postgres?sslmode=disable&target_session_attrs=read-write&my.own=41",
         server.port
     );
     let reading = poll(&by_text(

@@ -10,7 +10,7 @@ use std::time::Duration;
 use neap_triggers::{PollError, TriggerConfig, TriggerContext, build};
 use neap_units::MilliValue;
 use support::fake_http::Fake;
-use support::{Process, free_port, poll, poll_within, polled, program, trigger};
+use support::{Process, free_port, host, poll, poll_within, polled, program, trigger};
 
 fn vector(value: &str) -> String {
     format!(
@@ -211,7 +211,7 @@ async fn gives_up_in_time_and_says_why() {
             waited: Duration::from_millis(50)
         }
     );
-    let gone = format!("http://user:hunter2@127.0.0.1:{}", free_port());
+    let gone = format!("http://user:hunter2@{}:{}", host(), free_port());
     let metadata = [
         ("serverAddress", gone.as_str()),
         ("query", "up"),
@@ -277,9 +277,9 @@ async fn reads_a_real_prometheus() {
     };
     let directory = tempfile::tempdir().expect("temporary directory");
     let config = directory.path().join("prometheus.yml");
-    let port = free_port();
+    let served = format!("{}:{}", host(), free_port());
     let text = format!(
-        "scrape_configs: [{{job_name: self, scrape_interval: 1s, static_configs: [{{targets: ['127.0.0.1:{port}']}}]}}]\n"
+        "scrape_configs: [{{job_name: self, scrape_interval: 1s, static_configs: [{{targets: ['{served}']}}]}}]\n"
     );
     std::fs::write(&config, text).expect("configuration");
     let child = Command::new(server)
@@ -288,14 +288,14 @@ async fn reads_a_real_prometheus() {
             "--storage.tsdb.path={}",
             directory.path().join("data").display()
         ))
-        .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+        .arg(format!("--web.listen-address={served}"))
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .expect("prometheus starts");
     let _process = Process(child);
     let context = TriggerContext::default();
-    let address = format!("http://127.0.0.1:{port}");
+    let address = format!("http://{served}");
     let ask = async |query: &str, ignore: &str| {
         let metadata = [
             ("serverAddress", address.as_str()),

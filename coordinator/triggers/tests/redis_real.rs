@@ -22,9 +22,9 @@ fn list(context: &TriggerContext, server: &Redis, name: &str) -> BuiltTrigger {
 }
 
 fn stream(context: &TriggerContext, server: &Redis, more: &[(&str, &str)]) -> BuiltTrigger {
-    let port = server.port.to_string();
+    let (host, port) = (support::host().to_string(), server.port.to_string());
     let mut metadata = vec![
-        ("host", "127.0.0.1"),
+        ("host", host.as_str()),
         ("port", port.as_str()),
         ("stream", "orders"),
         ("activationLagCount", "1"),
@@ -171,8 +171,9 @@ async fn finds_the_servers_of_a_cluster_and_of_sentinels() {
     let context = TriggerContext::default();
     node.run(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await;
     let (port, address) = (node.port.to_string(), node.address());
+    let host = support::host().to_string();
     let metadata = [
-        ("hosts", "127.0.0.1"),
+        ("hosts", host.as_str()),
         ("ports", port.as_str()),
         ("listName", "l"),
     ];
@@ -212,9 +213,10 @@ async fn finds_the_servers_of_a_cluster_and_of_sentinels() {
         return;
     };
     master.run(&["RPUSH", "l", "1", "2", "3"]).await;
+    let host = support::host().to_string();
     let configuration = tempfile::NamedTempFile::new().expect("file");
     let text = format!(
-        "sentinel monitor main 127.0.0.1 {} 1\nsentinel auth-pass main s3cret\n",
+        "sentinel monitor main {host} {} 1\nsentinel auth-pass main s3cret\n",
         master.port
     );
     std::fs::write(configuration.path(), text).expect("configuration");
@@ -224,13 +226,13 @@ async fn finds_the_servers_of_a_cluster_and_of_sentinels() {
     let port = support::free_port();
     let child = std::process::Command::new(server)
         .arg(configuration.path())
-        .args(["--sentinel", "--bind", "127.0.0.1", "--port"])
+        .args(["--sentinel", "--bind", &host, "--port"])
         .arg(port.to_string())
         .stdout(std::process::Stdio::null())
         .spawn()
         .expect("sentinel starts");
     let _sentinel = support::Process(child);
-    let address = format!("127.0.0.1:{port}");
+    let address = format!("{host}:{port}");
     let metadata = [
         ("addresses", address.as_str()),
         ("listName", "l"),

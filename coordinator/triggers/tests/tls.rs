@@ -179,7 +179,7 @@ async fn redis_speaks_tls() {
     };
     server.run(&["RPUSH", "l", "1", "2"]).await;
     let context = TriggerContext::default();
-    let address = format!("127.0.0.1:{port}");
+    let address = format!("{}:{port}", support::host());
     let metadata = [("address", address.as_str()), ("listName", "l")];
     let auth = [
         ("password", "s3cret"),

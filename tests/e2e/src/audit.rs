@@ -25,6 +25,16 @@ pub struct ScaleWrite {
     pub code: i64,
 }
 
+impl ScaleWrite {
+    /// The leader under which Neap wrote, as term and node; `None` for anyone else's write.
+    #[must_use]
+    pub fn leader(&self) -> Option<(u64, u64)> {
+        let (_, id) = self.user_agent.split_once("; leader ")?;
+        let (term, node) = id.strip_suffix(')')?.split_once('.')?;
+        Some((term.parse().ok()?, node.parse().ok()?))
+    }
+}
+
 /// One write by Neap.
 #[derive(Debug, Clone)]
 pub struct Write {
@@ -101,6 +111,22 @@ impl Audit {
         name: &str,
         since: Timestamp,
     ) -> Result<Vec<ScaleWrite>> {
+        let mut writes = self.scale_requests(namespace, name, since)?;
+        writes.retain(|write| (200..300).contains(&write.code));
+        Ok(writes)
+    }
+
+    /// Requests to write the scale of `namespace`/`name` that arrived at or after `since`, taken or
+    /// not, in order. A line is there once its request was answered.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn scale_requests(
+        &self,
+        namespace: &str,
+        name: &str,
+        since: Timestamp,
+    ) -> Result<Vec<ScaleWrite>> {
         let mut writes: Vec<ScaleWrite> = self
             .events("\"subresource\":\"scale\"")?
             .filter(|event| {
@@ -119,9 +145,27 @@ impl Audit {
                     code: event["responseStatus"]["code"].as_i64().unwrap_or_default(),
                 })
             })
-            .filter(|write| write.at >= since && (200..300).contains(&write.code))
+            .filter(|write| write.at >= since)
             .collect();
         writes.sort_by_key(|write| write.at);
         Ok(writes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_user_agent_names_the_leader() {
+        let write = |user_agent: &str| ScaleWrite {
+            at: Timestamp::UNIX_EPOCH,
+            replicas: 1,
+            user_agent: user_agent.into(),
+            code: 200,
+        };
+        let ours = write("neap/0.1.0 (neap-coordinator-1; leader 7.12)");
+        assert_eq!(ours.leader(), Some((7, 12)));
+        assert_eq!(write("kubectl/v1.36.0").leader(), None);
     }
 }

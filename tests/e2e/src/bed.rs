@@ -322,6 +322,14 @@ impl Bed {
             .iter()
             .find_map(|p| p.status.as_ref()?.pod_ip.clone())
             .context("no coordinator with an IP")?;
+        self.get_from(&ip, path).await
+    }
+
+    /// The answer of the coordinator at `ip` to a GET of `path`.
+    ///
+    /// # Errors
+    /// When it does not answer with success.
+    pub async fn get_from(&self, ip: &str, path: &str) -> Result<String> {
         let answer = self
             .http
             .get(format!("http://{ip}:9702{path}"))

@@ -6,6 +6,7 @@
 
 mod audit;
 mod bed;
+mod coordinators;
 mod driver;
 mod fleet;
 mod objects;
@@ -13,6 +14,7 @@ mod wait;
 
 pub use audit::{Audit, ScaleWrite, Write};
 pub use bed::{Bed, NEAP};
+pub use coordinators::{COORDINATOR, Coordinator, Cut};
 pub use driver::{Load, LoadReport, drive};
 pub use objects::{Workload, scaled_object, service};
 pub use wait::{Probe, until, within};

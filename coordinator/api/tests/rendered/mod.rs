@@ -69,8 +69,9 @@ pub(crate) fn render(helm: &Path, settings: &[&str]) -> Vec<Value> {
 pub(crate) const MATRIX: &[&[&str]] = &[
     &[],
     &[
-        "coordinator.replicas=3",
+        "coordinator.replicas=1",
         "coordinator.persistence.enabled=true",
+        "prometheusRule.enabled=true",
     ],
     &[
         "coordinator.replicas=5",

@@ -15,8 +15,16 @@ use crate::member::{Arguments, tls_files};
 
 /// What a member's process said.
 enum Said {
-    Commit { term: u64, value: u64, at: Duration },
-    Settled { term: u64 },
+    /// A command was committed; `held` where the lease still held at that moment.
+    Commit {
+        term: u64,
+        value: u64,
+        at: Duration,
+        held: bool,
+    },
+    Settled {
+        term: u64,
+    },
     Value(u64),
     Dumped,
     Stopped(String),
@@ -35,16 +43,19 @@ struct Processes {
     sender: mpsc::UnboundedSender<(usize, Said)>,
     runs: usize,
     acknowledged: BTreeSet<u64>,
+    /// When what was done under a lease, and of which term it was.
+    acts: BTreeSet<(Duration, u64)>,
 }
 
 fn parse(line: &str) -> Option<Said> {
     let (kind, rest) = line.split_once(' ')?;
     let mut numbers = rest.split(' ').map(|word| word.parse::<u64>().ok());
     Some(match kind {
-        "commit" => Said::Commit {
+        "act" | "commit" => Said::Commit {
             term: numbers.next()??,
             value: numbers.next()??,
             at: Duration::from_nanos(numbers.next()??),
+            held: kind == "act",
         },
         "settled" => Said::Settled {
             term: numbers.next()??,
@@ -84,6 +95,7 @@ impl Processes {
             sender,
             runs: 0,
             acknowledged: BTreeSet::new(),
+            acts: BTreeSet::new(),
         }
     }
 
@@ -122,8 +134,16 @@ impl Processes {
         let next = tokio::time::timeout(DEADLINE, self.said.recv()).await;
         let (seat, said) = next.expect("the cluster has gone silent").unwrap();
         match &said {
-            Said::Commit { value, .. } => {
+            Said::Commit {
+                term,
+                value,
+                at,
+                held,
+            } => {
                 self.acknowledged.insert(*value);
+                if *held {
+                    self.acts.insert((*at, *term));
+                }
             }
             Said::Stopped(reason) => panic!("seat {seat} stopped: {reason}"),
             _ => {}
@@ -172,9 +192,15 @@ pub(crate) async fn series(kills: usize) -> Vec<Duration> {
         victim.child.start_kill().unwrap();
         let acted = loop {
             match processes.next().await {
-                (seat, Said::Commit { term: now, at, .. }) if seat != leader && now > term => {
-                    break at;
-                }
+                (
+                    seat,
+                    Said::Commit {
+                        term: now,
+                        at,
+                        held: true,
+                        ..
+                    },
+                ) if seat != leader && now > term => break at,
                 _ => {}
             }
         };
@@ -234,8 +260,18 @@ async fn check(processes: &mut Processes, leader: usize) {
         lost <= during.count(),
         "{lost} acknowledged commands are gone"
     );
+    // All read the same clock. Whoever acted after a later leader had, did so under an ended lease.
+    let mut latest = 0;
+    for (at, term) in &processes.acts {
+        assert!(
+            *term >= latest,
+            "acted in term {term} at {at:?}, after {latest}"
+        );
+        latest = *term;
+    }
     println!(
-        "checked {} acknowledged commands on 3 members",
-        processes.acknowledged.len()
+        "checked {} acknowledged commands on 3 members, {} acts under a lease",
+        processes.acknowledged.len(),
+        processes.acts.len()
     );
 }

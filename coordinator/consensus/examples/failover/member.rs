@@ -136,8 +136,11 @@ async fn act(member: Consensus, seat: usize, run: usize) {
         };
         value += 1;
         if member.propose(command(value)).await.is_ok() {
+            // Taken before the lease is looked at, so that it held at that moment.
             let at = BootClock.boottime().as_nanos();
-            say(&format!("commit {} {value} {at}", lease.term));
+            let held = member.lease().is_some_and(|now| now.term == lease.term);
+            let what = if held { "act" } else { "commit" };
+            say(&format!("{what} {} {value} {at}", lease.term));
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
     }

@@ -2,9 +2,10 @@
 //!
 //! One writer owns the file. Every write goes to it through one queue, in order, and it takes what
 //! has queued up into one transaction: a vote and an entry are never reordered, and one fsync
-//! serves them all. Only a vote is waited for; an append answers through its callback once it is
-//! on disk, and `committed`, a truncation or a purge need no answer, for the order alone makes
-//! them safe. Reads never touch the disk: a mirror of the whole log, which snapshots keep short,
+//! serves them all. Only a vote for another leader is waited for; an append answers through its
+//! callback once it is on disk, and the rest needs no answer, for the order alone makes it safe.
+//! `committed`, and that a leader which was voted for has been elected, are notes: they go with the
+//! next commit. Reads never touch the disk: a mirror of the whole log, which snapshots keep short,
 //! is in memory.
 //!
 //! After a failed commit nothing is known of the file, so the writer ends and every later write
@@ -191,7 +192,14 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
-        self.mirror.with(|mirror| mirror.vote = Some(*vote));
+        let before = self.mirror.with(|mirror| mirror.vote.replace(*vote));
+        // That the leader which was voted for has been elected is no new promise. Its entries, and
+        // any later vote, come behind this one in the queue.
+        let elected = vote.committed && before.is_some_and(|old| old.leader_id == vote.leader_id);
+        if elected {
+            let note = Op::new(Change::Vote(*vote), Done::Nobody);
+            return self.writer.send(note).await;
+        }
         self.wait(Change::Vote(*vote)).await
     }
 

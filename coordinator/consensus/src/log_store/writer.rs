@@ -40,6 +40,13 @@ impl Op {
         Self { change, done }
     }
 
+    /// Whether this is a note that no commit is begun for. It goes with the next one: a commit of
+    /// its own would keep the entry waiting that comes right after it.
+    fn is_note(&self) -> bool {
+        let note = matches!(self.change, Change::Committed(_) | Change::Vote(_));
+        note && matches!(self.done, Done::Nobody)
+    }
+
     fn bytes(&self) -> usize {
         let Change::Append(entries) = &self.change else {
             return 0;
@@ -115,15 +122,23 @@ impl Writer {
         let (writer, mut queue, closed) = Self::parts();
         let stats = writer.stats.clone();
         let run = move || {
-            while let Some(first) = queue.blocking_recv() {
-                let batch = fill(first, &mut queue);
+            let mut batch = Batch::default();
+            loop {
+                let next = queue.blocking_recv();
+                let last = next.is_none();
+                if !batch.fill(next, &mut queue) {
+                    if last {
+                        break;
+                    }
+                    continue;
+                }
                 let start = Instant::now();
                 let result = match &hook {
                     Some(hook) => hook().and_then(|()| file.commit(&batch.changes)),
                     None => file.commit(&batch.changes),
                 };
                 stats.record(start.elapsed());
-                if !batch.finish(result) {
+                if !std::mem::take(&mut batch).finish(result) || last {
                     break;
                 }
             }
@@ -150,13 +165,21 @@ impl Writer {
         let (writer, mut queue, closed) = Self::parts();
         let stats = writer.stats.clone();
         tokio::spawn(async move {
-            while let Some(first) = queue.recv().await {
-                let batch = fill(first, &mut queue);
+            let mut batch = Batch::default();
+            loop {
+                let next = queue.recv().await;
+                let last = next.is_none();
+                if !batch.fill(next, &mut queue) {
+                    if last {
+                        break;
+                    }
+                    continue;
+                }
                 let start = Instant::now();
                 tokio::time::sleep(delay()).await;
                 let result = file.commit(&batch.changes);
                 stats.record(start.elapsed());
-                if !batch.finish(result) {
+                if !std::mem::take(&mut batch).finish(result) || last {
                     break;
                 }
             }
@@ -197,28 +220,46 @@ impl Writer {
     }
 }
 
+/// What the next commit writes.
+#[derive(Default)]
 struct Batch {
     changes: Vec<Change>,
     done: Vec<Done>,
 }
 
-/// Takes what has queued up behind `first`.
-fn fill(first: Op, queue: &mut mpsc::Receiver<Op>) -> Batch {
-    let mut bytes = first.bytes();
-    let mut batch = Batch {
-        changes: vec![first.change],
-        done: vec![first.done],
-    };
-    while batch.changes.len() < BATCH && bytes < BATCH_BYTES {
-        let Ok(op) = queue.try_recv() else { break };
-        bytes += op.bytes();
-        batch.changes.push(op.change);
-        batch.done.push(op.done);
-    }
-    batch
-}
-
 impl Batch {
+    /// Takes `next` and what has queued up behind it; says whether a commit is due. Without a next
+    /// one the queue has ended, and the notes that are left are written.
+    fn fill(&mut self, next: Option<Op>, queue: &mut mpsc::Receiver<Op>) -> bool {
+        let mut due = next.is_none() && !self.changes.is_empty();
+        let mut bytes = 0;
+        let mut next = next;
+        while let Some(op) = next {
+            due |= !op.is_note();
+            bytes += op.bytes();
+            self.take(op);
+            if self.changes.len() >= BATCH || bytes >= BATCH_BYTES {
+                break;
+            }
+            next = queue.try_recv().ok();
+        }
+        due || self.changes.len() >= BATCH
+    }
+
+    fn take(&mut self, op: Op) {
+        // A later position makes the one before it needless.
+        if let (Change::Committed(_), Some(last @ Change::Committed(_))) =
+            (&op.change, self.changes.last_mut())
+        {
+            *last = op.change;
+            return;
+        }
+        self.changes.push(op.change);
+        if !matches!(op.done, Done::Nobody) {
+            self.done.push(op.done);
+        }
+    }
+
     /// Tells everyone, in order; says whether the writer may go on.
     fn finish(self, result: io::Result<()>) -> bool {
         if let Err(error) = &result {
@@ -232,5 +273,69 @@ impl Batch {
             done.tell(copy);
         }
         result.is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log_store::{Loaded, LogStore};
+    use crate::types::{Entry, Vote, log_id};
+    use openraft::storage::{RaftLogStorage, RaftLogStorageExt};
+
+    /// Keeps what each commit wrote.
+    #[derive(Clone, Default)]
+    struct Recorded(Arc<Mutex<Vec<Vec<&'static str>>>>);
+
+    impl LogFile for Recorded {
+        fn load(&mut self) -> Result<Loaded, OpenError> {
+            Ok(Loaded::default())
+        }
+
+        fn commit(&mut self, changes: &[Change]) -> io::Result<()> {
+            let names = changes.iter().map(|change| match change {
+                Change::Append(_) => "append",
+                Change::Vote(vote) if vote.committed => "elected",
+                Change::Vote(_) => "vote",
+                Change::Committed(_) => "committed",
+                _ => "other",
+            });
+            self.0.lock().unwrap().push(names.collect());
+            Ok(())
+        }
+    }
+
+    fn blank(index: u64) -> Entry {
+        Entry {
+            log_id: log_id(1, 1, index),
+            payload: Payload::Blank,
+        }
+    }
+
+    #[tokio::test]
+    async fn notes_go_with_the_commit_that_comes_next() {
+        let file = Recorded::default();
+        let opened = LogStore::open(file.clone(), |file| Writer::thread(file, None));
+        let (mut log, _) = opened.unwrap();
+        log.save_vote(&Vote::new(1, 1)).await.unwrap();
+        // That the vote was for the one who leads now is waited for by nobody.
+        log.save_vote(&Vote::new_committed(1, 1)).await.unwrap();
+        log.save_committed(Some(log_id(1, 1, 0))).await.unwrap();
+        log.save_committed(Some(log_id(1, 1, 1))).await.unwrap();
+        log.blocking_append([blank(2)]).await.unwrap();
+        log.save_committed(Some(log_id(1, 1, 2))).await.unwrap();
+        // A vote for another leader is a promise, whether that one was elected already or not.
+        log.save_vote(&Vote::new_committed(2, 3)).await.unwrap();
+        log.save_committed(Some(log_id(1, 1, 3))).await.unwrap();
+        let closed = log.closed();
+        drop(log);
+        closed.await;
+        let expected: [&[&str]; 4] = [
+            &["vote"],
+            &["elected", "committed", "append"],
+            &["committed", "elected"],
+            &["committed"],
+        ];
+        assert_eq!(*file.0.lock().unwrap(), expected);
     }
 }

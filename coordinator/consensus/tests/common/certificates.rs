@@ -39,7 +39,7 @@ impl Authority {
 
     /// Certificates for a member on this machine that trusts `ca`.
     pub fn sign(&self, name: &str, ca: &str) -> Arc<PeerTls> {
-        let names = vec![name.to_owned(), "localhost".into(), "127.0.0.1".into()];
+        let names = vec![name.to_owned(), super::address::host().to_string()];
         let mut params = CertificateParams::new(names).unwrap();
         params.extended_key_usages = vec![
             ExtendedKeyUsagePurpose::ServerAuth,

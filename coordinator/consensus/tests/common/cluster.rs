@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::address;
 use super::certificates::Authority;
 use super::link::Links;
 use super::list::{List, ListView, command};
@@ -42,15 +43,6 @@ pub struct Cluster {
     root: TempDir,
 }
 
-/// A free port of the loopback device. It is free again until the member listens; nothing else on
-/// this machine asks for a certain port in that range.
-fn free_address() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-}
-
 impl Cluster {
     /// Seats for a cluster that starts with `expected` members; nobody sits yet.
     pub fn new(expected: usize) -> Self {
@@ -73,7 +65,7 @@ impl Cluster {
     pub fn add_seat(&mut self) -> usize {
         let seat = self.seats.len();
         let name = format!("member-{seat}");
-        let address = free_address();
+        let address = address::next();
         self.links.name(address.to_string(), seat);
         let tls = self.authority.sign(&name, self.authority.pem());
         self.seats.push(Seat {

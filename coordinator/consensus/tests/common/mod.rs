@@ -3,6 +3,7 @@
 // Each test program uses a part of this.
 #![allow(dead_code, unused_imports, unreachable_pub, missing_docs)]
 
+pub mod address;
 pub mod certificates;
 pub mod cluster;
 pub mod link;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlSslMode};
 use sqlx::{ConnectOptions, Executor};
 
-use super::{Process, free_port, program};
+use super::{Process, free_port, host, program};
 
 /// A running server. It stops, and its files go, with this value.
 pub(crate) struct MariaDb {
@@ -125,7 +125,6 @@ fn spawn(server: &Path, directory: &Path, port: u16, user: &str) -> Process {
     let child = Command::new(server)
         .args([
             "--no-defaults",
-            "--bind-address=127.0.0.1",
             "--skip-name-resolve",
             "--innodb-buffer-pool-size=16M",
             "--skip-log-bin",
@@ -139,6 +138,7 @@ fn spawn(server: &Path, directory: &Path, port: u16, user: &str) -> Process {
         .arg(format!("--datadir={}", path("data")))
         .arg(format!("--socket={}", path("socket")))
         .arg(format!("--pid-file={}", path("pid")))
+        .arg(format!("--bind-address={}", host()))
         .arg(format!("--port={port}"))
         .stdin(Stdio::null())
         .stdout(log.try_clone().expect("log"))

@@ -1,9 +1,11 @@
 //! What the tests with real servers share.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::Child;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use neap_triggers::{
@@ -67,12 +69,19 @@ pub(crate) fn program(names: &[&str]) -> Option<PathBuf> {
     })
 }
 
-/// A port that was free a moment ago.
+/// The loopback address that the servers of this process listen on. Its id is part of it, so no two
+/// processes that run at once share one; and outgoing connections come from 127.0.0.1, so none of them
+/// takes a port of it.
+pub(crate) fn host() -> Ipv4Addr {
+    // A process id has 22 bits at most.
+    let [_, high, middle, low] = std::process::id().to_be_bytes();
+    Ipv4Addr::new(127, 64 | high, middle, low)
+}
+
+/// A port of [`host`] that was given to nobody else, below those that the system gives by itself.
 pub(crate) fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .expect("a free port")
-        .port()
+    static PORT: AtomicU16 = AtomicU16::new(20_000);
+    PORT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// A child process that ends with its owner.

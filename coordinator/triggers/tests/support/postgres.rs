@@ -9,7 +9,7 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions, Executor};
 
-use super::{Process, free_port, program};
+use super::{Process, free_port, host, program};
 
 /// A running server with the superuser `neap`, password `s3cret/@: '\`. It stops, and its files
 /// go, with this value.
@@ -67,7 +67,7 @@ impl Postgres {
                 "-k",
                 &path(""),
                 "-h",
-                "127.0.0.1",
+                &host().to_string(),
             ])
             .args(["-c", "fsync=off", "-c", "shared_buffers=16MB"])
             .uid(user)
@@ -106,7 +106,7 @@ impl Postgres {
 
     async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
         let options = PgConnectOptions::new_without_pgpass()
-            .host("127.0.0.1")
+            .host(&host().to_string())
             .port(self.port);
         options
             .username("neap")

@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::{Process, free_port, program};
+use super::{Process, free_port, host, program};
 
 /// A running server. It stops, and its files go, with this value.
 pub(crate) struct Redis {
@@ -43,7 +43,7 @@ impl Redis {
     }
 
     pub(crate) fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("{}:{}", host(), self.port)
     }
 
     /// Sends one command, given as words.
@@ -64,7 +64,7 @@ impl Redis {
 
     async fn wait(&self) {
         let ready = async {
-            while tokio::net::TcpStream::connect(("127.0.0.1", self.port))
+            while tokio::net::TcpStream::connect((host(), self.port))
                 .await
                 .is_err()
             {
@@ -85,7 +85,7 @@ fn spawn(directory: &tempfile::TempDir, port: u16, extra: &[String]) -> Option<P
     let child = Command::new(server)
         .args([
             "--bind",
-            "127.0.0.1",
+            &host().to_string(),
             "--save",
             "",
             "--requirepass",

@@ -1,4 +1,4 @@
-//! A certificate authority, a server's certificate for 127.0.0.1 and a client's certificate, in PEM.
+//! A certificate authority, a server's certificate for this machine and a client's certificate, in PEM.
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
@@ -26,9 +26,9 @@ impl Authority {
         let key = KeyPair::generate().expect("key");
         let ca = params.self_signed(&key).expect("certificate").pem();
         let issuer = Issuer::new(params, key);
-        let signed = |name: &str, purpose: ExtendedKeyUsagePurpose| {
-            let mut params = CertificateParams::new(vec![name.to_owned()]).expect("name");
-            params.distinguished_name = called(name);
+        let signed = |names: Vec<String>, purpose: ExtendedKeyUsagePurpose| {
+            let mut params = CertificateParams::new(names.clone()).expect("names");
+            params.distinguished_name = called(&names[0]);
             params.extended_key_usages = vec![purpose];
             let key = KeyPair::generate().expect("key");
             Signed {
@@ -36,8 +36,9 @@ impl Authority {
                 key: key.serialize_pem(),
             }
         };
-        let server = signed("127.0.0.1", ExtendedKeyUsagePurpose::ServerAuth);
-        let client = signed("neap", ExtendedKeyUsagePurpose::ClientAuth);
+        let hosts = vec!["127.0.0.1".to_owned(), super::host().to_string()];
+        let server = signed(hosts, ExtendedKeyUsagePurpose::ServerAuth);
+        let client = signed(vec!["neap".to_owned()], ExtendedKeyUsagePurpose::ClientAuth);
         Self { ca, server, client }
     }
 }
