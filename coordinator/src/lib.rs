@@ -17,6 +17,7 @@ pub mod identity;
 pub mod ingest;
 pub mod keys;
 pub mod leader;
+pub mod local;
 pub mod metrics;
 pub mod poll;
 pub mod publish;

@@ -91,6 +91,8 @@ pub struct Service {
     pub store: Arc<SignalStore>,
     /// What the agents have to read.
     pub wanted: WantedWatch,
+    /// The last decisions.
+    pub explain: Arc<Explain>,
     /// The log: leadership, lease, status.
     pub consensus: Consensus,
     /// Figures; other rooms add theirs.
@@ -157,7 +159,7 @@ impl Service {
         let wanted = decider.wanted();
         let http = router(HttpState {
             metrics: metrics.clone(),
-            explain,
+            explain: explain.clone(),
             consensus: consensus.clone(),
             world: world.clone(),
             store: store.clone(),
@@ -168,6 +170,7 @@ impl Service {
             world,
             store,
             wanted,
+            explain,
             consensus,
             metrics,
             stop,

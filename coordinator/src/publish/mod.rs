@@ -6,13 +6,14 @@ mod desk;
 mod explain;
 mod http;
 pub mod kube;
+pub mod local;
 mod merge;
 mod port;
 mod series;
 mod status;
 
 pub use desk::Desk;
-pub use explain::{Explain, Summary};
+pub use explain::{Explain, Latest, Summary};
 pub use http::{HttpState, router};
 pub use port::{EventNote, EventSeverity, PublishError, Publisher};
 pub use status::{Report, Verdict};

@@ -1,6 +1,7 @@
-//! What scales: the scale subresource, later local processes, or nothing (`observe`).
+//! What scales: the scale subresource, local processes, or nothing (`observe`).
 
 pub mod kube;
+pub mod local;
 pub mod observe;
 
 use std::time::Duration;

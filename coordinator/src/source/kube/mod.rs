@@ -4,6 +4,7 @@
 mod clients;
 mod discovery;
 mod follow;
+mod given;
 mod hpa;
 mod keda_lease;
 mod lean;
@@ -17,6 +18,7 @@ mod template;
 
 pub use clients::{ClientError, Clients};
 pub use discovery::Discovery;
+pub(crate) use given::Given;
 pub use reader::KubeReader;
 pub use run::KubeSource;
 pub use scope::Scope;

@@ -578,7 +578,10 @@ impl Sink for CustomSink {
     }
 }
 
-fn workload_facts(resource: &Arc<ScaleResource>, object: &LeanWorkload) -> Option<TargetFacts> {
+pub(super) fn workload_facts(
+    resource: &Arc<ScaleResource>,
+    object: &LeanWorkload,
+) -> Option<TargetFacts> {
     let meta = &object.metadata;
     Some(TargetFacts {
         resource: resource.clone(),
