@@ -211,6 +211,14 @@ impl Identity {
         }
     }
 
+    #[cfg(test)]
+    fn renewal(&self) -> &Renewal {
+        match &self.callers {
+            Callers::Cluster { renewal, .. } => renewal,
+            Callers::Local(_) => panic!("a local identity renews nothing"),
+        }
+    }
+
     /// TLS for the port that agents use.
     ///
     /// # Errors

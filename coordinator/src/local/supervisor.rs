@@ -42,6 +42,9 @@ pub struct RunningPod {
 /// Is told of all pods whenever they change.
 pub(super) type OnPods = Arc<dyn Fn(Vec<RunningPod>) + Send + Sync>;
 
+/// An event, and the UID of its pod.
+type Told = (String, PodEvent);
+
 pub(super) struct Supervisor {
     shared: Arc<Shared>,
     world: Arc<World>,
@@ -52,10 +55,7 @@ pub(super) struct Supervisor {
     created: u64,
     endpoints: watch::Sender<Arc<Vec<Endpoint>>>,
     forwarders: Forwarders,
-    events: (
-        mpsc::Sender<(String, PodEvent)>,
-        mpsc::Receiver<(String, PodEvent)>,
-    ),
+    events: (mpsc::Sender<Told>, mpsc::Receiver<Told>),
 }
 
 /// One replica as the supervisor sees it.

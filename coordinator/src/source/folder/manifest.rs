@@ -181,18 +181,20 @@ impl Document {
     /// the other; else that of the document. Of a list it is the first entry that has the field.
     pub fn line_of(&self, field: &str) -> usize {
         let lines: Vec<&str> = self.text.lines().collect();
-        let mut at = None;
+        let (mut at, mut within) = (0, 0..lines.len());
         for word in field.split('.') {
             let word = word.split('[').next().unwrap_or(word);
-            let from = at.map_or(0, |at: usize| at + 1);
-            let below = lines
-                .iter()
-                .skip(from)
-                .position(|line| is_entry(line, word));
-            let Some(below) = below else { break };
-            at = Some(from + below);
+            let inside = lines.get(within.clone()).unwrap_or_default();
+            let Some(found) = inside.iter().position(|line| is_entry(line, word)) else {
+                break;
+            };
+            at = within.start + found;
+            let depth = key_column(lines.get(at).copied().unwrap_or_default());
+            let below = lines.get(at + 1..).unwrap_or_default();
+            let ends = below.iter().position(|line| is_outside(line, depth));
+            within = at + 1..ends.map_or(lines.len(), |ends| at + 1 + ends);
         }
-        self.line + at.unwrap_or(0)
+        self.line + at
     }
 
     /// Whether it is a `kind` of the API group `group`, in any version.
@@ -204,6 +206,20 @@ impl Document {
             .map_or("", |(group, _)| group);
         self.head.kind == kind && of == group
     }
+}
+
+/// The column of a line's key, after the dash of a list.
+fn key_column(line: &str) -> usize {
+    line.len() - line.trim_start_matches([' ', '-']).len()
+}
+
+/// Whether a line no longer belongs to the value of a key at column `depth`. A list may stand at the
+/// column of its key.
+fn is_outside(line: &str, depth: usize) -> bool {
+    let text = line.trim_start();
+    let column = line.len() - text.len();
+    let says_nothing = text.is_empty() || text.starts_with('#');
+    !says_nothing && (column < depth || (column == depth && !text.starts_with("- ")))
 }
 
 /// Whether a line of YAML or JSON is the entry of `key`.
@@ -258,7 +274,7 @@ mod tests {
         let documents = split("a.yaml", TWO).unwrap();
         assert_eq!(documents[1].line_of("spec.minReplicaCount"), 14);
         assert_eq!(documents[1].line_of("spec.scaleTargetRef"), 13);
-        assert_eq!(documents[1].line_of("spec.nothing"), 8);
+        assert_eq!(documents[1].line_of("spec.nothing"), 12);
     }
 
     #[test]
