@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 
+use crate::directives::MAX_SPOOL_PATH;
+
 /// What the agent may do on its node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Profile {
@@ -72,6 +74,13 @@ pub struct Config {
     /// What the agent may do on its node.
     #[arg(long, env = "NEAP_PROFILE", value_enum, default_value = "full")]
     pub profile: Profile,
+    /// A directory of the node below which spools may be read, absolute; may be given several times (in the
+    /// environment: parted by commas). Without, none may.
+    #[arg(long = "spool-root", env = "NEAP_SPOOL_ROOTS", value_delimiter = ',', value_parser = spool_root)]
+    pub spool_roots: Vec<PathBuf>,
+    /// Where the node's file system is seen, for spools.
+    #[arg(long, env = "NEAP_SPOOL_PREFIX", default_value = "/")]
+    pub spool_prefix: PathBuf,
     /// How log lines look.
     #[arg(long, env = "NEAP_LOG_FORMAT", value_enum, default_value = "text")]
     pub log_format: LogFormat,
@@ -90,6 +99,19 @@ fn address(text: &str) -> Result<String, String> {
         return Err("expected host:port, without a scheme or path".into());
     }
     Ok(text.to_owned())
+}
+
+fn spool_root(text: &str) -> Result<PathBuf, String> {
+    let path: PathBuf = PathBuf::from(text).components().collect();
+    let up = path
+        .components()
+        .any(|part| part == std::path::Component::ParentDir);
+    if !path.is_absolute() || up || text.len() > MAX_SPOOL_PATH {
+        return Err(format!(
+            "expected an absolute path without \"..\", of at most {MAX_SPOOL_PATH} bytes"
+        ));
+    }
+    Ok(path)
 }
 
 fn node_name(text: &str) -> Result<String, String> {
@@ -122,6 +144,18 @@ mod tests {
     }
 
     #[test]
+    fn spool_roots_are_as_many_as_are_given_and_none_by_default() {
+        let roots = |args: &[&str]| {
+            let mut all = vec!["--node-name", "n"];
+            all.extend(args);
+            parse(&all).unwrap().spool_roots
+        };
+        assert_eq!(roots(&[]), [PathBuf::new(); 0]);
+        let given = ["--spool-root", "/a/", "--spool-root", "/b/./c,/d"];
+        assert_eq!(roots(&given), ["/a", "/b/c", "/d"].map(PathBuf::from));
+    }
+
+    #[test]
     fn a_bad_value_is_refused_with_its_flag_and_what_is_allowed() {
         for (flag, value, expected) in [
             ("--coordinator", "no-port", "host:port"),
@@ -131,6 +165,8 @@ mod tests {
             ("--profile", "privileged", "restricted"),
             ("--http-listen", "9710", "invalid socket address"),
             ("--log-format", "xml", "json"),
+            ("--spool-root", "var/spool", "absolute path"),
+            ("--spool-root", "/var/../etc", "without \"..\""),
         ] {
             let mut args = vec!["--node-name", "n"];
             if flag == "--node-name" {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::path::{Component, Path};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,15 +12,19 @@ use neap_proto::node;
 const MAX_PODS: usize = 1024;
 /// Ports, sockets or addresses that one pod may name each.
 const MAX_PER_POD: usize = 64;
+/// Spools of one set.
+const MAX_SPOOLS: usize = 64;
+/// Bytes of a spool's path, as the contract bounds them.
+pub const MAX_SPOOL_PATH: usize = 1_024;
 /// sizeof(sockaddr_un.sun_path).
 const MAX_SOCKET_PATH: usize = 108;
 
 /// A part of a directive that was not taken. The rest is in force.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("directive for pod {pod:?}: {field} = {value:?} is left out: {allowed}")]
+#[error("directive for {of}: {field} = {value:?} is left out: {allowed}")]
 pub struct Refused {
-    /// The pod it was for.
-    pub pod: String,
+    /// What it was for: `pod "uid"`, or `the node`.
+    pub of: String,
     /// Field of the contract.
     pub field: &'static str,
     /// What it held.
@@ -101,6 +106,23 @@ impl PodPlan {
     }
 }
 
+/// Which directory, and which of its files.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Spool {
+    /// As the node knows it.
+    pub path: Arc<str>,
+    /// Files that were last written longer ago do not count.
+    pub max_age: Option<Duration>,
+}
+
+impl Spool {
+    /// As on the wire: milliseconds, 0 for none.
+    pub fn max_age_ms(&self) -> u64 {
+        self.max_age
+            .map_or(0, |age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
 /// A full set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
@@ -110,6 +132,8 @@ pub struct Plan {
     pub settings: Settings,
     /// For pods that are named.
     pub pods: HashMap<Arc<str>, PodPlan>,
+    /// Directories whose files are counted, and how often.
+    pub spools: Vec<(Arc<Spool>, Duration)>,
 }
 
 impl Plan {
@@ -121,7 +145,7 @@ impl Plan {
         for pod in &wire.pods {
             if pods.len() >= MAX_PODS {
                 refused.push(Refused {
-                    pod: pod.pod_uid.clone(),
+                    of: of_pod(pod),
                     field: "pods",
                     value: wire.pods.len().to_string(),
                     allowed: "at most 1024 pods",
@@ -133,11 +157,13 @@ impl Plan {
                 pod_plan(pod, &settings, &mut refused),
             );
         }
+        let spools = spools(&wire.spools, &mut refused);
         (
             Self {
                 generation: wire.generation,
                 settings,
                 pods,
+                spools,
             },
             refused,
         )
@@ -155,7 +181,7 @@ impl Plan {
 fn pod_plan(wire: &node::PodDirective, settings: &Settings, refused: &mut Vec<Refused>) -> PodPlan {
     let mut refuse = |field, value: String, allowed| {
         refused.push(Refused {
-            pod: wire.pod_uid.clone(),
+            of: of_pod(wire),
             field,
             value,
             allowed,
@@ -232,6 +258,39 @@ fn pod_plan(wire: &node::PodDirective, settings: &Settings, refused: &mut Vec<Re
     plan
 }
 
+fn of_pod(wire: &node::PodDirective) -> String {
+    format!("pod {:?}", wire.pod_uid)
+}
+
+fn spools(wire: &[node::Spool], refused: &mut Vec<Refused>) -> Vec<(Arc<Spool>, Duration)> {
+    let mut spools: Vec<(Arc<Spool>, Duration)> = Vec::new();
+    for spool in wire {
+        let plain = Path::new(&spool.path)
+            .components()
+            .all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+        let fits = spool.path.starts_with('/') && spool.path.len() <= MAX_SPOOL_PATH;
+        if !(plain && fits) || spools.len() >= MAX_SPOOLS {
+            refused.push(Refused {
+                of: "the node".into(),
+                field: "spools.path",
+                value: spool.path.clone(),
+                allowed: "an absolute path without \"..\" of at most 1024 bytes, at most 64 spools",
+            });
+            continue;
+        }
+        let max_age = Some(Duration::from_millis(spool.max_age_ms)).filter(|age| !age.is_zero());
+        let (path, each) = (
+            spool.path.as_str().into(),
+            millis(spool.interval_ms, 1_000, 200),
+        );
+        let spool = Spool { path, max_age };
+        if !spools.iter().any(|(known, _)| **known == spool) {
+            spools.push((Arc::new(spool), each));
+        }
+    }
+    spools
+}
+
 fn port(wire: u32) -> Option<u16> {
     u16::try_from(wire).ok().filter(|port| *port != 0)
 }
@@ -277,6 +336,7 @@ mod tests {
                 passive_opens: true,
                 ..Default::default()
             }],
+            spools: Vec::new(),
         };
         let (plan, refused) = Plan::from_wire(&wire);
         assert_eq!((plan.generation, refused.len()), (4, 0));
@@ -349,6 +409,45 @@ mod tests {
             refused[1].to_string(),
             "directive for pod \"a\": accept_queues.port = \"70000\" is left out: 1 to 65535, at most 64 ports"
         );
+    }
+
+    #[test]
+    fn spools_are_told_apart_by_path_and_age_and_bad_ones_are_named() {
+        let spool = |path: &str, max_age_ms, interval_ms| node::Spool {
+            path: path.into(),
+            max_age_ms,
+            interval_ms,
+        };
+        let wire = node::Directives {
+            spools: vec![
+                spool("/spool", 0, 0),
+                spool("/spool", 0, 1),
+                spool("/spool", 500, 1),
+                spool("spool", 0, 0),
+                spool("/spool/../etc", 0, 0),
+            ],
+            ..Default::default()
+        };
+        let (plan, refused) = Plan::from_wire(&wire);
+        let taken: Vec<_> = plan
+            .spools
+            .iter()
+            .map(|(spool, each)| (&*spool.path, spool.max_age, each.as_millis()))
+            .collect();
+        let half = Some(Duration::from_millis(500));
+        assert_eq!(taken, [("/spool", None, 1_000), ("/spool", half, 200)]);
+        assert_eq!(refused.len(), 2);
+        assert_eq!(
+            refused[1].to_string(),
+            "directive for the node: spools.path = \"/spool/../etc\" is left out: an absolute path without \"..\" of at most 1024 bytes, at most 64 spools"
+        );
+        let many = (0..100).map(|n| spool(&format!("/{n}"), 0, 0)).collect();
+        let wire = node::Directives {
+            spools: many,
+            ..Default::default()
+        };
+        let (plan, refused) = Plan::from_wire(&wire);
+        assert_eq!((plan.spools.len(), refused.len()), (MAX_SPOOLS, 36));
     }
 
     #[test]

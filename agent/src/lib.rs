@@ -5,7 +5,7 @@
 //! cgroup::tree ──pods──▶ sampler ──series::table──▶ session ══gRPC══▶ coordinator
 //!                          ▲  ▲                        │
 //!  cgroup::file, node ─────┘  └──────directives────────┘
-//!  net::accept_queue
+//!  net::accept_queue, spool
 //! ```
 //!
 //! The sampler is one thread that reads and never waits for the network; the sessions are tasks
@@ -27,6 +27,7 @@ mod run;
 pub mod sampler;
 pub mod series;
 pub mod session;
+pub mod spool;
 
 pub use config::Config;
 pub use run::{Error, Local, run, run_local};

@@ -22,6 +22,7 @@ use crate::node::NodeReader;
 use crate::psi_trigger::PsiTrigger;
 use crate::sampler::{Mailbox, Sampler, Sources};
 use crate::session::Sessions;
+use crate::spool::Roots;
 
 /// Why the agent cannot start, or had to end.
 #[derive(Debug, thiserror::Error)]
@@ -101,6 +102,7 @@ pub async fn run_local(
         node: NodeReader::open(&config.proc_root).map_err(proc_failed)?,
         namespaces: Some(Namespaces::new(&config.proc_root).map_err(proc_failed)?),
         trigger: None,
+        spool_roots: Roots::new(config.spool_roots.clone(), config.spool_prefix.clone()),
     };
     run_on(config, sources, shutdown).await
 }
@@ -210,6 +212,7 @@ fn open_sources(config: &Config) -> Result<Sources, Error> {
         node,
         namespaces,
         trigger,
+        spool_roots: Roots::new(config.spool_roots.clone(), config.spool_prefix.clone()),
     })
 }
 
@@ -264,6 +267,11 @@ fn hello(config: &Config, sources: &Sources) -> Result<node::Hello, Error> {
             || matches!(sources.pods, PodSource::Processes(_)),
         sockets: sources.namespaces.is_some(),
         profile: config.profile.as_str().into(),
+        spool_roots: sources
+            .spool_roots
+            .iter()
+            .map(|root| root.display().to_string())
+            .collect(),
     };
     Ok(node::Hello {
         protocol_version: node::PROTOCOL_VERSION,

@@ -11,8 +11,8 @@ mod support;
 use std::time::Duration;
 
 use neap_proto::node::agent_message::Message;
-use neap_proto::node::{Directives, LeaderHint, PodDirective, SeriesKind};
-use support::{Agent, Coordinator, Pki, Tree};
+use neap_proto::node::{Directives, LeaderHint, PodDirective, SeriesKind, Spool, SpoolProblem};
+use support::{Agent, AgentProcess, Coordinator, Pki, Tree};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -219,5 +219,118 @@ async fn a_refused_stream_is_tried_again_with_growing_pauses() {
         .await;
     leader.refuse(false);
     leader.accept(PATIENCE).await;
+    agent.stop().await;
+}
+
+/// What an agent logs that finds no coordinator, is tried several times over, and is stopped.
+async fn log_without_a_coordinator(format: &str) -> String {
+    let pki = Pki::new();
+    let tree = Tree::new();
+    let mut flags = tree.flags().to_vec();
+    flags.push(format!("--log-format={format}"));
+    let program = env!("CARGO_BIN_EXE_neap-agent");
+    // Nothing listens on port 1.
+    let agent = AgentProcess::start(program, &pki, &flags, "localhost:1");
+    let ended = "neap_agent_streams_ended_total{reason=\"connect\"}";
+    agent
+        .pages
+        .metric(ended, PATIENCE, |ended| ended >= 3.0)
+        .await;
+    agent.end()
+}
+
+#[tokio::test]
+async fn a_lasting_state_is_one_line_of_text_or_one_json_object() {
+    let text = log_without_a_coordinator("text").await;
+    let count = |log: &str, part| log.lines().filter(|line| line.contains(part)).count();
+    for state in [
+        "agent starts",
+        "no coordinator: cannot connect",
+        "agent stopped",
+    ] {
+        assert_eq!(count(&text, state), 1, "{state} in\n{text}");
+    }
+    let json = log_without_a_coordinator("json").await;
+    let lines: Vec<serde_json::Value> = json
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect();
+    let refused = lines
+        .iter()
+        .find(|line| line["level"] == "WARN" && line["fields"]["reason"] == "connect");
+    assert!(
+        refused.is_some_and(|line| line["fields"]["cause"]
+            .as_str()
+            .is_some_and(|cause| cause.contains("refused"))),
+        "{json}"
+    );
+    assert_eq!(count(&json, "no coordinator"), 1, "{json}");
+}
+
+#[tokio::test]
+async fn files_in_a_spool_are_counted_below_the_allowed_roots_only() {
+    let pki = Pki::new();
+    let mut leader = Coordinator::start(&pki).await;
+    let (tree, node) = (Tree::new(), tempfile::tempdir().unwrap());
+    let jobs = node.path().join("spool/jobs");
+    std::fs::create_dir_all(&jobs).unwrap();
+    let root = node.path().join("spool").display().to_string();
+    let mut flags = tree.flags().to_vec();
+    flags.push(format!("--spool-root={root}"));
+    let agent = Agent::with(&pki, &leader.address, &flags);
+    let mut stream = leader.accept(PATIENCE).await;
+    assert_eq!(
+        stream.hello.capabilities.as_ref().unwrap().spool_roots,
+        [root.clone()]
+    );
+    stream.lead(1, &[]);
+    let spool = |path: String| Spool {
+        path,
+        // Nothing but inotify looks sooner.
+        interval_ms: 3_600_000,
+        ..Default::default()
+    };
+    let outside = node.path().display().to_string();
+    stream.direct(Directives {
+        generation: 1,
+        spools: vec![spool(jobs.display().to_string()), spool(outside.clone())],
+        ..Default::default()
+    });
+    let definition = stream.defined(SeriesKind::SpoolFiles, PATIENCE).await;
+    assert_eq!(
+        (&definition.spool_path, definition.pod_uid.as_str()),
+        (&jobs.display().to_string(), "")
+    );
+    stream.point(SeriesKind::SpoolFiles, 0, PATIENCE).await;
+    for number in 0..5 {
+        std::fs::write(jobs.join(number.to_string()), "work").unwrap();
+    }
+    stream.point(SeriesKind::SpoolFiles, 5, PATIENCE).await;
+    std::fs::remove_file(jobs.join("0")).unwrap();
+    stream.point(SeriesKind::SpoolFiles, 4, PATIENCE).await;
+    assert_eq!(
+        stream.problems,
+        [SpoolProblem {
+            path: outside,
+            max_age_ms: 0,
+            problem: format!("not below a --spool-root of the agent ({root})"),
+        }]
+    );
+
+    // A spool that goes is absent, not empty; one that comes back is read again.
+    std::fs::remove_dir_all(&jobs).unwrap();
+    stream.problem(PATIENCE, "No such file").await;
+    stream.direct(Directives {
+        generation: 2,
+        spools: vec![Spool {
+            interval_ms: 200,
+            ..spool(jobs.display().to_string())
+        }],
+        ..Default::default()
+    });
+    stream.problem(PATIENCE, "No such file").await;
+    std::fs::create_dir(&jobs).unwrap();
+    std::fs::write(jobs.join("late"), "").unwrap();
+    stream.point(SeriesKind::SpoolFiles, 1, PATIENCE).await;
     agent.stop().await;
 }

@@ -18,7 +18,7 @@ const WITHIN: Duration = Duration::from_secs(60);
 /// And to have stopped everything after it was asked to.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 /// What is scaled, and its fewest replicas.
-const TARGETS: &[(&str, i64)] = &[("default/web", 1)];
+const TARGETS: &[(&str, i64)] = &[("default/web", 1), ("default/worker", 0)];
 /// These processes are the example's: nothing else has this word in its arguments.
 const REPLICAS: &str = "/tmp/neap-quickstart/spool";
 

@@ -20,6 +20,19 @@ const SERIES_PER_REPLAY: usize = 1024;
 /// How long a batch waits for room on a stream that is full.
 const RETRY: Duration = Duration::from_millis(100);
 
+/// What is told once, beside the series.
+#[derive(Debug, Default)]
+pub(super) struct News {
+    pub(super) listening: Vec<node::PortListening>,
+    pub(super) problems: Vec<node::SpoolProblem>,
+}
+
+impl News {
+    fn is_empty(&self) -> bool {
+        self.listening.is_empty() && self.problems.is_empty()
+    }
+}
+
 /// The state of the active stream, if there is one.
 #[derive(Debug, Default)]
 pub(super) struct Batches {
@@ -84,7 +97,7 @@ impl Batches {
     }
 
     /// Hands over what there is, if the stream has room. `last`: nothing more is read in this step, so a
-    /// heartbeat that is due goes out without anything. `pods` gives the listeners that were found,
+    /// heartbeat that is due goes out without anything. `take` gives what is told once,
     /// and, where asked for, the names of all pods.
     pub(super) fn send(
         &mut self,
@@ -93,7 +106,7 @@ impl Batches {
         settings: &Settings,
         table: &mut Table,
         metrics: &Metrics,
-        pods: impl FnOnce(&mut Vec<node::PortListening>, &mut Option<Vec<String>>),
+        take: impl FnOnce(&mut News, &mut Option<Vec<String>>),
     ) {
         let Some(outlet) = self.outlet.clone() else {
             return;
@@ -108,7 +121,7 @@ impl Batches {
             });
             self.replay_from = next;
         }
-        let mut listening = Vec::new();
+        let mut news = News::default();
         let mut names = (!self.introduced).then(Vec::new);
         let heartbeat = last && now >= self.sent_at.plus(settings.heartbeat);
         let changed = !self.introduced
@@ -120,8 +133,8 @@ impl Batches {
         let Some(permit) = self.permit(&outlet, now, table, metrics) else {
             return;
         };
-        pods(&mut listening, &mut names);
-        if !changed && !heartbeat && listening.is_empty() {
+        take(&mut news, &mut names);
+        if !changed && !heartbeat && news.is_empty() {
             return;
         }
         let changes = table.take_changes(now);
@@ -142,11 +155,12 @@ impl Batches {
                 defined: changes.defined,
                 counters: changes.counters,
                 gauges: changes.gauges,
-                listening,
+                listening: news.listening,
                 pods_appeared: names.unwrap_or(appeared),
                 pods_vanished: owned(&mut self.vanished),
                 directives_generation: self.generation,
                 pressure_trigger_fired: std::mem::take(&mut self.pressed),
+                spool_problems: news.problems,
             })),
         });
         outlet.sent.store(self.sequence, Ordering::Release);

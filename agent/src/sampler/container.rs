@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use neap_proto::node::SeriesKind;
 
-use super::usage::UsageFile;
+use super::usage::{MemoryFile, UsageFile};
 use crate::cgroup::file::{CgroupFile, Scratch};
 use crate::cgroup::hierarchy::Hierarchies;
 use crate::cgroup::parse::{self, CpuStat, MemoryEvents};
@@ -45,7 +45,7 @@ pub(super) struct Container {
     throttling: CgroupFile,
     throttling_pause: u8,
     last_throttling: CpuStat,
-    current: CgroupFile,
+    current: MemoryFile,
     stat: CgroupFile,
     events: CgroupFile,
     failcnt: CgroupFile,
@@ -71,7 +71,7 @@ impl Container {
             throttling: CgroupFile::default(),
             throttling_pause: 0,
             last_throttling: CpuStat::default(),
-            current: CgroupFile::default(),
+            current: MemoryFile::default(),
             stat: CgroupFile::default(),
             events: CgroupFile::default(),
             failcnt: CgroupFile::default(),
@@ -181,50 +181,43 @@ impl Container {
             return (used.map(|used| used.resident), MemoryEvents::default());
         }
         let keep = keep(each);
+        let usage = self.current.read(&self.path, keep, reading);
         let Reading {
             hierarchies,
             scratch,
             ..
         } = reading;
-        if let Some(root) = &hierarchies.memory {
-            let mut read = |file: &mut CgroupFile, name| {
-                file.read(root, &self.path, name, keep, scratch)
-                    .map(|bytes| {
-                        (
-                            parse::number(bytes),
-                            parse::inactive_file(bytes),
-                            parse::memory_events(bytes),
-                        )
-                    })
-            };
-            let usage =
-                read(&mut self.current, "memory.usage_in_bytes").and_then(|(number, ..)| number);
-            let inactive =
-                read(&mut self.stat, "memory.stat").and_then(|(_, inactive, _)| inactive);
-            let mut events = read(&mut self.events, "memory.oom_control")
-                .map(|(.., events)| events)
-                .unwrap_or_default();
-            events.max = read(&mut self.failcnt, "memory.failcnt").and_then(|(number, ..)| number);
-            return (working_set(usage, inactive), events);
-        }
-        let Some(root) = &hierarchies.unified else {
-            return (None, MemoryEvents::default());
+        let (root, v1) = match (&hierarchies.memory, &hierarchies.unified) {
+            (Some(root), _) => (root, true),
+            (None, Some(root)) => (root, false),
+            (None, None) => return (None, MemoryEvents::default()),
         };
-        let usage = self
-            .current
-            .read(root, &self.path, "memory.current", keep, scratch)
-            .and_then(parse::number);
         let inactive = self
             .stat
             .read(root, &self.path, "memory.stat", keep, scratch)
             .and_then(parse::inactive_file);
-        let events = self
+        let name = if v1 {
+            "memory.oom_control"
+        } else {
+            "memory.events"
+        };
+        let mut events = self
             .events
-            .read(root, &self.path, "memory.events", keep, scratch);
-        (
-            working_set(usage, inactive),
-            events.map(parse::memory_events).unwrap_or_default(),
-        )
+            .read(root, &self.path, name, keep, scratch)
+            .map(parse::memory_events)
+            .unwrap_or_default();
+        if v1 {
+            events.max = self
+                .failcnt
+                .read(root, &self.path, "memory.failcnt", keep, scratch)
+                .and_then(parse::number);
+        }
+        (working_set(usage, inactive), events)
+    }
+
+    /// It is known that memory has not moved.
+    pub(super) fn hold_memory(&self, at: BootTime, table: &mut Table) {
+        self.memory.iter().for_each(|slot| slot.hold(table, at));
     }
 
     pub(super) fn set_intervals(&self, cpu: Duration, memory: Duration, table: &mut Table) {

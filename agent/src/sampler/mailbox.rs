@@ -66,6 +66,12 @@ impl Mailbox {
         self.wish(|wishes| wishes.stop = true);
     }
 
+    /// Makes the sampler step: one of its sources has news.
+    pub fn nudge(&self) {
+        // Fails only when 2^64 wake-ups are pending.
+        let _ = rustix::io::write(&self.event, &1u64.to_ne_bytes());
+    }
+
     /// CLOCK_BOOTTIME of the sampler's last step, nanoseconds; 0 before the first.
     pub fn last_step_nanos(&self) -> u64 {
         self.stepped.load(Ordering::Relaxed)
@@ -84,8 +90,7 @@ impl Mailbox {
 
     fn wish(&self, change: impl FnOnce(&mut Wishes)) {
         change(&mut self.lock());
-        // Fails only when 2^64 wake-ups are pending.
-        let _ = rustix::io::write(&self.event, &1u64.to_ne_bytes());
+        self.nudge();
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Wishes> {

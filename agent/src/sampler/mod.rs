@@ -11,6 +11,7 @@ mod mailbox;
 mod node_series;
 mod pod;
 mod sockets;
+mod spools;
 mod usage;
 
 use std::collections::HashMap;
@@ -26,6 +27,7 @@ pub use self::mailbox::{Mailbox, Outlet};
 use self::node_series::NodeSeries;
 use self::pod::Pod;
 use self::sockets::Surroundings;
+use self::spools::Spools;
 use crate::cgroup::file::Scratch;
 use crate::cgroup::tree::Change;
 use crate::clock::{BootClock, BootTime};
@@ -36,6 +38,7 @@ use crate::net::namespace::Namespaces;
 use crate::node::NodeReader;
 use crate::psi_trigger::PsiTrigger;
 use crate::series::table::Table;
+use crate::spool::Roots;
 
 /// How often the whole tree is looked over, beside inotify.
 const SCAN: Duration = Duration::from_secs(1);
@@ -50,6 +53,8 @@ pub struct Sources {
     pub namespaces: Option<Namespaces>,
     /// The node's PSI trigger, if the kernel granted one.
     pub trigger: Option<PsiTrigger>,
+    /// Below which directories spools may be read.
+    pub spool_roots: Roots,
 }
 
 /// The sampler.
@@ -61,6 +66,7 @@ pub struct Sampler<C> {
     plan: Plan,
     pods: HashMap<Arc<str>, Pod>,
     node: NodeSeries,
+    spools: Spools,
     table: Table,
     batches: Batches,
     scratch: Scratch,
@@ -80,6 +86,7 @@ pub enum Step {
 impl<C: BootClock> Sampler<C> {
     /// One that has read nothing yet.
     pub fn new(clock: C, sources: Sources, mailbox: Arc<Mailbox>, metrics: Arc<Metrics>) -> Self {
+        let (woken, roots) = (mailbox.clone(), sources.spool_roots.clone());
         Self {
             clock,
             sources,
@@ -88,6 +95,7 @@ impl<C: BootClock> Sampler<C> {
             plan: Plan::default(),
             pods: HashMap::new(),
             node: NodeSeries::default(),
+            spools: Spools::new(roots, Arc::new(move || woken.nudge())),
             table: Table::default(),
             batches: Batches::default(),
             scratch: Scratch::default(),
@@ -148,6 +156,7 @@ impl<C: BootClock> Sampler<C> {
             for pod in self.pods.values_mut() {
                 pod.forget_told();
             }
+            self.spools.forget_told();
         }
         self.find_pods(began);
         if pressed {
@@ -157,6 +166,7 @@ impl<C: BootClock> Sampler<C> {
             self.pods.values_mut().for_each(|pod| pod.hurry(began));
         }
         self.read_sockets(began);
+        self.spools.read(began, &mut self.table);
         // What was found in a queue does not wait for the slower files.
         self.send(self.clock.now(), false);
         self.read_cgroups(began);
@@ -183,6 +193,7 @@ impl<C: BootClock> Sampler<C> {
         self.scan_due
             .min(pods)
             .min(self.node.due())
+            .min(self.spools.due())
             .min(self.batches.due(&self.plan.settings))
     }
 
@@ -198,6 +209,8 @@ impl<C: BootClock> Sampler<C> {
         }
         self.node
             .set_interval(self.plan.settings.node_interval, now, &mut self.table);
+        self.spools
+            .set_plan(&self.plan.spools, now, &mut self.table);
         self.batches.set_generation(self.plan.generation);
     }
 
@@ -321,20 +334,21 @@ impl<C: BootClock> Sampler<C> {
     }
 
     fn send(&mut self, now: BootTime, last: bool) {
-        let pods = &mut self.pods;
+        let (pods, spools) = (&mut self.pods, &mut self.spools);
         self.batches.send(
             now,
             last,
             &self.plan.settings,
             &mut self.table,
             &self.metrics,
-            |listening, names| {
+            |news, names| {
                 for (uid, pod) in pods.iter_mut() {
-                    pod.take_listening(listening);
+                    pod.take_listening(&mut news.listening);
                     if let Some(names) = &mut *names {
                         names.push((**uid).to_owned());
                     }
                 }
+                spools.take_problems(&mut news.problems);
             },
         );
     }

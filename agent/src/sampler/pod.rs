@@ -8,7 +8,7 @@ use neap_proto::node::{PortListening, SeriesKind};
 
 use super::container::{Container, Reading, keep};
 use super::sockets::{Sockets, Surroundings};
-use super::usage::UsageFile;
+use super::usage::{MemoryFile, UsageFile};
 use crate::cgroup::file::CgroupFile;
 use crate::cgroup::parse::{self, Pressure};
 use crate::clock::BootTime;
@@ -41,6 +41,13 @@ const PRESSURE: [(&str, SeriesKind, SeriesKind); 3] = [
 /// waited for a CPU since. That case is seen as soon as it runs, and this often if it never does.
 pub(super) const PRESSURE_PAUSE: u8 = 5;
 
+/// Readings of a pod at rest between two looks at the memory of its containers.
+///
+/// Memory is charged by those who run. A pod that used no CPU time since the last reading and
+/// holds to the page what it held then has the working sets and the events that it had, but
+/// where the node's own reclaim has called some of its file cache inactive without taking it.
+pub(super) const MEMORY_PAUSE: u8 = 5;
+
 /// One pod.
 #[derive(Debug)]
 pub(super) struct Pod {
@@ -53,6 +60,10 @@ pub(super) struct Pod {
     used: Option<u64>,
     pressure: [PressureFile; 3],
     pressure_pause: u8,
+    memory: MemoryFile,
+    /// CPU time and memory of all containers together at the last reading of memory.
+    charged: Option<(u64, u64)>,
+    memory_pause: u8,
     sockets: Sockets,
     usage_due: BootTime,
     memory_due: BootTime,
@@ -85,6 +96,9 @@ impl Pod {
             used: None,
             pressure: Default::default(),
             pressure_pause: 0,
+            memory: MemoryFile::default(),
+            charged: None,
+            memory_pause: 0,
             sockets: Sockets::new(ports),
             usage_due: now,
             memory_due: now,
@@ -105,6 +119,7 @@ impl Pod {
             self.containers.push(Container::new(id, path, process));
             // A first point as early as possible: a rate needs two. And of all, whatever was used.
             self.used = None;
+            self.charged = None;
             self.usage_due = now;
             self.memory_due = now;
             self.sockets.check_now(now);
@@ -180,11 +195,8 @@ impl Pod {
             self.usage_due = now.next_multiple(self.plan.interval);
         }
         if self.memory_due <= now {
-            let each = self.plan.memory_interval;
-            for container in &mut self.containers {
-                container.read_memory(&self.uid, each, at(), reading);
-            }
-            self.memory_due = now.next_multiple(each);
+            self.read_memory(at, reading);
+            self.memory_due = now.next_multiple(self.plan.memory_interval);
         }
     }
 
@@ -214,6 +226,30 @@ impl Pod {
             } else {
                 0
             };
+        }
+    }
+
+    /// As with usage: one file tells whether those of the containers have to be read.
+    fn read_memory(&mut self, at: &dyn Fn() -> BootTime, reading: &mut Reading<'_>) {
+        let each = self.plan.memory_interval;
+        let now = at();
+        let used = self
+            .usage
+            .read(&self.path, keep(self.plan.interval), reading)
+            .usage_us;
+        let charged = used.zip(self.memory.read(&self.path, keep(each), reading));
+        let rested = charged.is_some() && charged == self.charged;
+        self.charged = charged;
+        if rested && self.memory_pause > 0 {
+            self.memory_pause -= 1;
+            self.containers
+                .iter()
+                .for_each(|container| container.hold_memory(now, reading.table));
+            return;
+        }
+        self.memory_pause = if rested { MEMORY_PAUSE } else { 0 };
+        for container in &mut self.containers {
+            container.read_memory(&self.uid, each, at(), reading);
         }
     }
 

@@ -47,6 +47,10 @@ fn pod_path() -> String {
 
 impl Fixture {
     fn new() -> Self {
+        Self::with(None)
+    }
+
+    fn with(namespaces: Option<Namespaces>) -> Self {
         let root = tempfile::tempdir().unwrap();
         std::fs::write(root.path().join("cgroup.controllers"), "cpu memory io").unwrap();
         std::fs::create_dir_all(root.path().join("kubepods/burstable")).unwrap();
@@ -60,8 +64,9 @@ impl Fixture {
                 None,
             ),
             node: NodeReader::open(Path::new("/proc")).unwrap(),
-            namespaces: None,
+            namespaces,
             trigger: None,
+            spool_roots: Roots::new(vec![root.path().join("spool")], "/".into()),
         };
         let sampler = Sampler::new(clock.clone(), sources, mailbox.clone(), metrics.clone());
         Self {
@@ -112,6 +117,7 @@ impl Fixture {
                 interval_ms,
                 ..Default::default()
             }],
+            ..Default::default()
         });
     }
 
@@ -194,6 +200,95 @@ fn a_pod_appears_is_read_at_its_interval_and_goes() {
 }
 
 #[test]
+fn a_change_in_a_queue_is_told_by_the_step_that_saw_it() {
+    let namespaces = Namespaces::new(Path::new("/proc")).unwrap();
+    if !namespaces.permitted() {
+        println!("skipped: namespaces can be entered by root only");
+        return;
+    }
+    let mut fixture = Fixture::with(Some(namespaces));
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = server.local_addr().unwrap().port();
+    fixture.add_pod(1);
+    fixture.write(
+        &format!("{}/{}/cgroup.procs", pod_path(), container()),
+        &format!("{}\n", std::process::id()),
+    );
+    let mut stream = fixture.attach(64);
+    fixture.step_at(0.9);
+    samples(&mut stream);
+    fixture.mailbox.set_directives(Directives {
+        generation: 1,
+        pods: vec![PodDirective {
+            pod_uid: POD.into(),
+            interval_ms: 1_000,
+            accept_queues: vec![node::AcceptQueue {
+                port: port.into(),
+                interval_ms: 0,
+            }],
+            host_network: true,
+            ..Default::default()
+        }],
+        ..Default::default()
+    });
+    let due = fixture.step_at(1.0);
+    assert_eq!(
+        due,
+        BootTime::from_nanos(1_100_000_000),
+        "looked up at 10 Hz"
+    );
+    let backlog = defined(&samples(&mut stream), SeriesKind::AcceptBacklog)
+        .unwrap()
+        .id;
+
+    let _one = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    fixture.step_at(1.1);
+    let batches = samples(&mut stream);
+    assert_eq!((batches.len(), batches[0].boottime_ns), (1, 1_100_000_000));
+    let point = batches[0].gauges[0];
+    assert_eq!((point.series, point.age_us, point.last), (backlog, 0, 1));
+
+    // Where the slower files are due in the same step, the queue does not wait for them.
+    let _two = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    fixture.set_usage(9);
+    fixture.step_at(2.0);
+    let batches = samples(&mut stream);
+    let series =
+        |batch: &Samples| -> Vec<u32> { batch.gauges.iter().map(|point| point.series).collect() };
+    assert_eq!(series(&batches[0]), [backlog]);
+    assert!(batches[0].counters.is_empty() && !batches[1].counters.is_empty());
+}
+
+#[test]
+fn a_counter_that_goes_backwards_is_left_out_and_shows_in_the_metrics() {
+    let mut fixture = Fixture::new();
+    fixture.direct(1, 1_000);
+    fixture.add_pod(500);
+    let mut stream = fixture.attach(64);
+    fixture.step_at(1.0);
+    let usage = defined(&samples(&mut stream), SeriesKind::CpuUsage)
+        .unwrap()
+        .id;
+    let mut told = |fixture: &mut Fixture, second: u64, usage_us| {
+        fixture.set_usage(usage_us);
+        fixture.step_at(second as f64);
+        let batches = samples(&mut stream);
+        let points = batches.iter().flat_map(|batch| batch.counters.clone());
+        points
+            .filter(|point| point.series == usage)
+            .map(|point| point.value)
+            .collect::<Vec<_>>()
+    };
+    assert!(told(&mut fixture, 2, 400).is_empty());
+    let text = fixture.metrics.encode().unwrap();
+    assert!(
+        text.contains("neap_agent_counters_backwards_total 1"),
+        "{text}"
+    );
+    assert_eq!(told(&mut fixture, 3, 600), [600]);
+}
+
+#[test]
 fn a_new_stream_gets_the_replay_before_anything_else() {
     let mut fixture = Fixture::new();
     fixture.direct(1, 1_000);
@@ -267,7 +362,7 @@ fn silence_is_broken_by_heartbeats() {
             heartbeat_ms: 2_000,
             ..Default::default()
         }),
-        pods: Vec::new(),
+        ..Default::default()
     });
     fixture.step_at(1.0);
     samples(&mut stream);
@@ -400,4 +495,79 @@ fn a_pod_at_rest_is_one_file_and_still_has_all_its_series() {
     stall(&fixture, 8_888);
     fixture.step_at((seen + 1) as f64);
     assert!(pressure(&samples(&mut stream), 8_888));
+}
+
+#[test]
+fn memory_of_a_pod_at_rest_is_one_file_and_a_change_of_it_is_seen_at_once() {
+    let mut fixture = Fixture::new();
+    let set_pod = |fixture: &Fixture, usage: u64, memory: u64| {
+        fixture.write(
+            &format!("{}/cpu.stat", pod_path()),
+            &format!("usage_usec {usage}\n"),
+        );
+        fixture.write(
+            &format!("{}/memory.current", pod_path()),
+            &memory.to_string(),
+        );
+    };
+    let set_container = |fixture: &Fixture, memory: u64, inactive: u64| {
+        let below = format!("{}/{}", pod_path(), container());
+        fixture.write(&format!("{below}/memory.current"), &memory.to_string());
+        fixture.write(
+            &format!("{below}/memory.stat"),
+            &format!("inactive_file {inactive}\n"),
+        );
+    };
+    fixture.direct(1, 1_000);
+    fixture.add_pod(100);
+    set_pod(&fixture, 100, 5_000);
+    set_container(&fixture, 5_000, 1_000);
+    let mut stream = fixture.attach(64);
+    fixture.step_at(10.0);
+    let working_set = defined(&samples(&mut stream), SeriesKind::MemoryWorkingSet)
+        .unwrap()
+        .id;
+    let seen = |batches: &[Samples]| {
+        batches
+            .iter()
+            .flat_map(|batch| batch.gauges.clone())
+            .filter(|point| point.series == working_set)
+            .map(|point| (point.last, point.integral))
+            .next_back()
+    };
+    fixture.step_at(20.0);
+    samples(&mut stream);
+
+    // Neither CPU time nor the pod's memory moved: the containers' files are not read ...
+    set_container(&fixture, 5_000, 3_000);
+    fixture.step_at(30.0);
+    assert_eq!(seen(&samples(&mut stream)), None);
+    // ... but now and then,
+    let late = (4..=3 + u64::from(pod::MEMORY_PAUSE) + 1).find_map(|tens| {
+        fixture.step_at(10.0 * tens as f64);
+        seen(&samples(&mut stream)).map(|point| (tens, point))
+    });
+    let (tens, (value, integral)) = late.expect("seen in time");
+    assert_eq!(value, 2_000);
+    let until = 10.0 * (tens - 1) as f64;
+    assert!(
+        (integral - 4_000.0 * until).abs() < 1.0,
+        "it was held all the time: {integral}"
+    );
+
+    // and at once when either moves.
+    set_pod(&fixture, 100, 6_000);
+    set_container(&fixture, 6_000, 3_000);
+    fixture.step_at(10.0 * (tens + 1) as f64);
+    assert_eq!(
+        seen(&samples(&mut stream)).map(|(value, _)| value),
+        Some(3_000)
+    );
+    set_pod(&fixture, 101, 6_000);
+    set_container(&fixture, 6_000, 2_000);
+    fixture.step_at(10.0 * (tens + 2) as f64);
+    assert_eq!(
+        seen(&samples(&mut stream)).map(|(value, _)| value),
+        Some(4_000)
+    );
 }

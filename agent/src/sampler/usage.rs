@@ -1,4 +1,4 @@
-//! CPU usage of one cgroup, from whichever hierarchy has it.
+//! CPU time and memory in use of one cgroup, from whichever hierarchy has it.
 
 use std::path::Path;
 
@@ -35,5 +35,33 @@ impl UsageFile {
             usage_us: nanos.map(|nanos| nanos / 1000),
             ..CpuStat::default()
         }
+    }
+}
+
+/// `memory.current`, or v1's `memory.usage_in_bytes`.
+#[derive(Debug, Default)]
+pub(super) struct MemoryFile(CgroupFile);
+
+impl MemoryFile {
+    /// Reads it, bytes.
+    pub(super) fn read(
+        &mut self,
+        cgroup: &Path,
+        keep: bool,
+        reading: &mut Reading<'_>,
+    ) -> Option<u64> {
+        let Reading {
+            hierarchies,
+            scratch,
+            ..
+        } = reading;
+        let (root, name) = match (&hierarchies.memory, &hierarchies.unified) {
+            (Some(root), _) => (root, "memory.usage_in_bytes"),
+            (None, Some(root)) => (root, "memory.current"),
+            (None, None) => return None,
+        };
+        self.0
+            .read(root, cgroup, name, keep, scratch)
+            .and_then(parse::number)
     }
 }

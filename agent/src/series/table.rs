@@ -7,6 +7,7 @@ use neap_proto::node::{self, SeriesKind};
 
 use super::ring::{Point, Ring};
 use crate::clock::BootTime;
+use crate::directives::Spool;
 
 /// Number of a series in the table, and on the stream.
 pub type SeriesId = u32;
@@ -24,6 +25,8 @@ pub struct Meaning {
     pub port: u16,
     /// Socket path, for unix backlogs.
     pub path: Option<Arc<str>>,
+    /// Directory, for spools.
+    pub spool: Option<Arc<Spool>>,
     /// How often it is read.
     pub interval: Duration,
     /// Whether the agent, not the kernel, keeps the sum.
@@ -39,6 +42,7 @@ impl Meaning {
             container: None,
             port: 0,
             path: None,
+            spool: None,
             interval,
             since_agent_start: is_gauge(kind),
         }
@@ -87,6 +91,14 @@ impl Meaning {
         }
     }
 
+    /// A series of a directory of the node.
+    pub fn of_spool(kind: SeriesKind, spool: &Arc<Spool>, interval: Duration) -> Self {
+        Self {
+            spool: Some(spool.clone()),
+            ..Self::of_node(kind, interval)
+        }
+    }
+
     fn definition(&self, id: SeriesId) -> node::SeriesDefinition {
         let text = |text: &Option<Arc<str>>| text.as_deref().unwrap_or_default().to_owned();
         node::SeriesDefinition {
@@ -98,6 +110,11 @@ impl Meaning {
             socket_path: text(&self.path),
             interval_ms: u32::try_from(self.interval.as_millis()).unwrap_or(u32::MAX),
             since_agent_start: self.since_agent_start,
+            spool_path: self
+                .spool
+                .as_ref()
+                .map_or_else(String::new, |spool| (*spool.path).to_owned()),
+            spool_max_age_ms: self.spool.as_ref().map_or(0, |spool| spool.max_age_ms()),
         }
     }
 }
@@ -111,6 +128,7 @@ pub fn is_gauge(kind: SeriesKind) -> bool {
             | SeriesKind::AcceptLimit
             | SeriesKind::UnixBacklog
             | SeriesKind::UnixLimit
+            | SeriesKind::SpoolFiles
             | SeriesKind::NodeMemoryWorkingSet
             | SeriesKind::NodeMemoryAvailable
             | SeriesKind::NodeLoad1

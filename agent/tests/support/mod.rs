@@ -4,7 +4,7 @@
 
 pub(crate) mod kernel;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -104,6 +104,14 @@ impl Tree {
         tree
     }
 
+    /// Of an agent that reads it.
+    pub(crate) fn flags(&self) -> [String; 2] {
+        [
+            format!("--cgroup-root={}", self.0.path().display()),
+            "--profile=restricted".into(),
+        ]
+    }
+
     fn container(&self) -> PathBuf {
         self.0
             .path()
@@ -121,49 +129,25 @@ impl Tree {
     }
 }
 
-/// The agent, running in this process.
-pub(crate) struct Agent {
-    http: SocketAddr,
-    shutdown: CancellationToken,
-    task: JoinHandle<Result<(), neap_agent::Error>>,
-}
+/// Where an agent serves /metrics and the probes.
+#[derive(Clone, Copy)]
+pub(crate) struct Pages(SocketAddr);
 
-impl Agent {
-    /// On a tree of files.
-    pub(crate) fn start(pki: &Pki, tree: &Tree, coordinator: &str) -> Self {
-        let root = format!("--cgroup-root={}", tree.0.path().display());
-        Self::with(pki, coordinator, &[&root, "--profile=restricted"])
-    }
-
-    /// On the cgroups of this machine, as far as they lie below a kubelet's cgroupRoot.
-    pub(crate) fn on_this_node(pki: &Pki, kubelet_root: &str, coordinator: &str) -> Self {
-        Self::with(
-            pki,
-            coordinator,
-            &[&format!("--kubelet-cgroup-root={kubelet_root}")],
+impl Pages {
+    /// At a port that was free a moment ago: the agent binds it by number, as it does in a pod.
+    fn somewhere() -> Self {
+        Self(
+            std::net::TcpListener::bind("127.0.0.1:0")
+                .unwrap()
+                .local_addr()
+                .unwrap(),
         )
-    }
-
-    fn with(pki: &Pki, coordinator: &str, flags: &[&str]) -> Self {
-        // A port that was free a moment ago: the agent binds it by number, as it does in a pod.
-        let http = std::net::TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap();
-        let config = Config::parse_from(arguments(pki, coordinator, http, flags));
-        let shutdown = CancellationToken::new();
-        let task = tokio::spawn(neap_agent::run(config, shutdown.clone()));
-        Self {
-            http,
-            shutdown,
-            task,
-        }
     }
 
     /// Status and body of a GET.
     pub(crate) async fn get(&self, path: &str) -> (u16, String) {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
-        let Ok(mut connection) = tokio::net::TcpStream::connect(self.http).await else {
+        let Ok(mut connection) = tokio::net::TcpStream::connect(self.0).await else {
             return (0, String::new());
         };
         let request = format!("GET {path} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n");
@@ -203,6 +187,48 @@ impl Agent {
             "{name} is not as wanted within {patience:?}"
         );
     }
+}
+
+/// The agent, running in this process.
+pub(crate) struct Agent {
+    pages: Pages,
+    shutdown: CancellationToken,
+    task: JoinHandle<Result<(), neap_agent::Error>>,
+}
+
+impl std::ops::Deref for Agent {
+    type Target = Pages;
+    fn deref(&self) -> &Pages {
+        &self.pages
+    }
+}
+
+impl Agent {
+    /// On a tree of files.
+    pub(crate) fn start(pki: &Pki, tree: &Tree, coordinator: &str) -> Self {
+        Self::with(pki, coordinator, &tree.flags())
+    }
+
+    /// On the cgroups of this machine, as far as they lie below a kubelet's cgroupRoot.
+    pub(crate) fn on_this_node(pki: &Pki, kubelet_root: &str, coordinator: &str) -> Self {
+        Self::with(
+            pki,
+            coordinator,
+            &[format!("--kubelet-cgroup-root={kubelet_root}")],
+        )
+    }
+
+    pub(crate) fn with(pki: &Pki, coordinator: &str, flags: &[String]) -> Self {
+        let pages = Pages::somewhere();
+        let config = Config::parse_from(arguments(pki, coordinator, pages, flags));
+        let shutdown = CancellationToken::new();
+        let task = tokio::spawn(neap_agent::run(config, shutdown.clone()));
+        Self {
+            pages,
+            shutdown,
+            task,
+        }
+    }
 
     pub(crate) async fn stop(self) {
         self.shutdown.cancel();
@@ -210,38 +236,50 @@ impl Agent {
     }
 }
 
-fn arguments(pki: &Pki, coordinator: &str, http: SocketAddr, flags: &[&str]) -> Vec<String> {
+fn arguments(pki: &Pki, coordinator: &str, pages: Pages, flags: &[String]) -> Vec<String> {
     let own = [
         "neap-agent".into(),
         format!("--coordinator={coordinator}"),
         format!("--token-file={}", pki.path("token").display()),
         format!("--ca-file={}", pki.path("ca.crt").display()),
         "--node-name=node-1".into(),
-        format!("--http-listen={http}"),
+        format!("--http-listen={}", pages.0),
     ];
-    own.into_iter()
-        .chain(flags.iter().map(|flag| (*flag).to_owned()))
-        .collect()
+    own.into_iter().chain(flags.iter().cloned()).collect()
 }
 
 /// The agent as a process of its own.
-pub(crate) struct AgentProcess(std::process::Child);
+pub(crate) struct AgentProcess {
+    child: std::process::Child,
+    pub(crate) pages: Pages,
+}
 
 impl AgentProcess {
-    pub(crate) fn start(program: &str, pki: &Pki, kubelet_root: &str, coordinator: &str) -> Self {
-        let http = "127.0.0.1:0".parse().unwrap();
-        let flag = format!("--kubelet-cgroup-root={kubelet_root}");
-        let arguments = arguments(pki, coordinator, http, &[&flag]);
-        Self(
-            std::process::Command::new(program)
-                .args(arguments.iter().skip(1))
-                .spawn()
-                .unwrap(),
-        )
+    pub(crate) fn start(program: &str, pki: &Pki, flags: &[String], coordinator: &str) -> Self {
+        let pages = Pages::somewhere();
+        let arguments = arguments(pki, coordinator, pages, flags);
+        let child = std::process::Command::new(program)
+            .args(arguments.iter().skip(1))
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        Self { child, pages }
+    }
+
+    /// Ends it and gives all that it logged.
+    pub(crate) fn end(mut self) -> String {
+        use std::io::Read;
+        let id = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+        let mut log = String::new();
+        let mut stderr = self.child.stderr.take().unwrap();
+        stderr.read_to_string(&mut log).unwrap();
+        assert!(self.child.wait().unwrap().success(), "{log}");
+        log
     }
 
     fn links(&self) -> Vec<PathBuf> {
-        let entries = std::fs::read_dir(format!("/proc/{}/fd", self.0.id())).unwrap();
+        let entries = std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap();
         entries
             .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
             .collect()
@@ -277,8 +315,8 @@ impl AgentProcess {
 
 impl Drop for AgentProcess {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -421,6 +459,7 @@ impl NodeService for Service {
             messages,
             values: HashMap::new(),
             definitions: Vec::new(),
+            problems: Vec::new(),
         });
         Ok(Response::new(Box::pin(UnboundedReceiverStream::new(
             answers,
@@ -437,6 +476,7 @@ pub(crate) struct AgentStream {
     messages: mpsc::UnboundedReceiver<Message>,
     values: HashMap<u32, (SeriesKind, Option<u64>)>,
     definitions: Vec<node::SeriesDefinition>,
+    pub(crate) problems: Vec<node::SpoolProblem>,
 }
 
 impl AgentStream {
@@ -481,6 +521,9 @@ impl AgentStream {
             self.values.insert(defined.id, (defined.kind(), None));
         }
         self.definitions.extend(defined.iter().cloned());
+        if let Message::Samples(samples) = &message {
+            self.problems.extend(samples.spool_problems.iter().cloned());
+        }
         let points: Vec<(u32, u64)> = match &message {
             Message::Samples(samples) => {
                 let counters = samples
@@ -574,6 +617,23 @@ impl AgentStream {
         found.await.expect("no such series was defined")
     }
 
+    /// Waits for a problem of a spool that was not returned yet.
+    pub(crate) async fn problem(&mut self, patience: Duration, text: &str) {
+        let found = tokio::time::timeout(patience, async {
+            loop {
+                let at = self
+                    .problems
+                    .iter()
+                    .position(|problem| problem.problem.contains(text));
+                if let Some(at) = at {
+                    return self.problems.remove(at);
+                }
+                self.next(patience).await;
+            }
+        });
+        found.await.expect("no such problem was told");
+    }
+
     /// Waits for a listener to be reported.
     pub(crate) async fn listening(&mut self, patience: Duration) -> node::PortListening {
         loop {
@@ -583,12 +643,20 @@ impl AgentStream {
         }
     }
 
-    /// Waits until so many pods went.
-    pub(crate) async fn vanished(&mut self, count: usize, patience: Duration) {
-        let mut vanished = 0;
-        while vanished < count {
-            vanished += self.samples(patience).await.pods_vanished.len();
+    /// Takes what has come, and gives the pods that have a series of this kind by now.
+    pub(crate) async fn pods_with(
+        &mut self,
+        kind: SeriesKind,
+        patience: Duration,
+    ) -> HashSet<String> {
+        while !self.messages.is_empty() {
+            self.next(patience).await;
         }
+        let of_kind = self
+            .definitions
+            .iter()
+            .filter(|defined| defined.kind() == kind);
+        of_kind.map(|defined| defined.pod_uid.clone()).collect()
     }
 
     pub(crate) async fn ended(&mut self, patience: Duration) {

@@ -185,7 +185,7 @@ fn scaled_object(
             Source::Resource(resource) => Reads::PerPod(resource.window),
             Source::NodeLocal(NodeLocal::AcceptQueue(queue)) => Reads::PerPod(queue.window),
             Source::NodeLocal(NodeLocal::Pressure(pressure)) => Reads::PerPod(pressure.window),
-            Source::Polled(_) | Source::Workload(_) => Reads::Value,
+            Source::Polled(_) | Source::Spool(_) | Source::Workload(_) => Reads::Value,
         });
     }
     // The names of the target stand in messages only.

@@ -31,6 +31,9 @@ pub(super) fn config(coordinator: &LocalCoordinator, state: &Path) -> io::Result
         proc_root: "/proc".into(),
         http_listen: ([127, 0, 0, 1], 0).into(),
         profile: Profile::Full,
+        // What may be read is up to the user's own rights.
+        spool_roots: vec!["/".into()],
+        spool_prefix: "/".into(),
         log_format: LogFormat::Text,
     })
 }

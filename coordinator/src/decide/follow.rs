@@ -9,6 +9,7 @@ use super::compile::{CompileInput, Invalid, compile};
 use super::decider::{Decider, Done};
 use super::pods;
 use super::references::References;
+use super::spool;
 use super::target::{SpecState, Target};
 use crate::keys::TargetKey;
 use crate::poll::{AuthError, PollOutcome, PollSpec};
@@ -154,6 +155,8 @@ impl Decider {
         self.due.remove(key);
         self.unsaved.remove(key);
         self.wanted.set(key, Default::default());
+        self.wanted.set_spools(key, &[]);
+        self.parts.store.watch_spools(key, &[]);
         self.parts.poller.remove(key);
         self.parts.desk.forget(key);
         self.parts.explain.forget(key);
@@ -349,7 +352,13 @@ impl Decider {
             self.parts.store.watch(&pod, key, signals);
         }
         let wanted = target.wanted();
+        let spools = target
+            .compiled()
+            .map_or_else(Vec::new, |compiled| spool::wanted(compiled));
         self.wanted.set(key, wanted);
+        if self.wanted.set_spools(key, &spools) {
+            self.parts.store.watch_spools(key, &spools);
+        }
     }
 
     pub(super) fn on_poll(&mut self, outcome: PollOutcome) {

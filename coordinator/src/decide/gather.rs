@@ -9,6 +9,7 @@ use neap_units::{MilliValue, Timestamp};
 use super::compile::Compiled;
 use super::node_local::{self, PodSample};
 use super::pods::PodView;
+use super::spool;
 use super::time::DecisionClock;
 use crate::clock::{Boottime, Clock};
 use crate::signals::{NodeView, SignalStore};
@@ -200,6 +201,29 @@ pub(super) fn gather(
                     .then_some(SETTLE_STEP);
                 gathered.again = [gathered.again, again, absent].into_iter().flatten().min();
                 pods_reading(taken, now)
+            }
+            Source::Spool(source) => {
+                let reading = context.store.spool(&spool::of(source), context.now);
+                let interval = compiled.polling_interval;
+                match spool::files(&reading, &source.path, !pods.is_empty(), interval, now) {
+                    Ok(files) => Owned::Value {
+                        values: [MilliValue::from_units(
+                            i64::try_from(files).unwrap_or(i64::MAX),
+                        )],
+                        active: None,
+                        at: now,
+                    },
+                    Err(none) => {
+                        let again = gathered.again.into_iter().chain([none.again]).min();
+                        gathered.again = again;
+                        Owned::Failed {
+                            cause: FailureCause::Source,
+                            message: none.message,
+                            counts: none.counts,
+                            at: none.at,
+                        }
+                    }
+                }
             }
             Source::Polled(_) => {
                 polled_reading(polled.get(at).and_then(Option::as_ref), metric, now)

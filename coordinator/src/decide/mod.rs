@@ -23,6 +23,7 @@ mod outcome;
 mod pods;
 mod references;
 mod replicated;
+mod spool;
 mod target;
 mod tick;
 mod time;

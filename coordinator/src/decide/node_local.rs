@@ -34,7 +34,7 @@ pub(super) fn sample(view: &NodeView<'_>, pod: &PodFacts, source: &Source) -> Op
         Source::Resource(resource) => self::resource(view, pod, resource),
         Source::NodeLocal(NodeLocal::AcceptQueue(queue)) => accept_queue(view, pod, queue),
         Source::NodeLocal(NodeLocal::Pressure(pressure)) => self::pressure(view, pod, pressure),
-        Source::Polled(_) | Source::Timed(_) | Source::Workload(_) => None,
+        Source::Polled(_) | Source::Timed(_) | Source::Spool(_) | Source::Workload(_) => None,
     }
 }
 
@@ -204,7 +204,9 @@ pub(super) fn signals(source: &Source) -> SignalSet {
                 AcceptQueueMetric::Delay => backlog | SignalSet::of(&Signal::PassiveOpens),
             }
         }
-        Source::Polled(_) | Source::Timed(_) | Source::Workload(_) => SignalSet::EMPTY,
+        Source::Polled(_) | Source::Timed(_) | Source::Spool(_) | Source::Workload(_) => {
+            SignalSet::EMPTY
+        }
     }
 }
 
@@ -230,6 +232,6 @@ pub(super) fn wanted(source: &Source) -> Vec<(Wanted, Duration)> {
             }
             wanted
         }
-        Source::Polled(_) | Source::Timed(_) | Source::Workload(_) => Vec::new(),
+        Source::Polled(_) | Source::Timed(_) | Source::Spool(_) | Source::Workload(_) => Vec::new(),
     }
 }

@@ -7,7 +7,7 @@ use neap_units::NodeName;
 use tokio::sync::watch;
 
 use crate::keys::TargetKey;
-use crate::signals::{WantedSignal, WantedSignals, WantedWatch};
+use crate::signals::{Spool, WantedSignal, WantedSignals, WantedWatch};
 
 /// Collects what each target wants and publishes it by node.
 #[derive(Debug)]
@@ -15,6 +15,8 @@ pub(super) struct WantedIndex {
     of_target: HashMap<TargetKey, BTreeMap<NodeName, Vec<WantedSignal>>>,
     targets_on: HashMap<NodeName, BTreeSet<TargetKey>>,
     changed: BTreeSet<NodeName>,
+    spools: BTreeMap<TargetKey, Vec<Spool>>,
+    spools_changed: bool,
     published: watch::Sender<Arc<WantedSignals>>,
 }
 
@@ -24,6 +26,8 @@ impl WantedIndex {
             of_target: HashMap::new(),
             targets_on: HashMap::new(),
             changed: BTreeSet::new(),
+            spools: BTreeMap::new(),
+            spools_changed: false,
             published: watch::Sender::new(Arc::default()),
         }
     }
@@ -65,9 +69,23 @@ impl WantedIndex {
         }
     }
 
+    /// Replaces the directories of the nodes that `key` wants looked into. Whether that is a change.
+    pub(super) fn set_spools(&mut self, key: &TargetKey, spools: &[Spool]) -> bool {
+        if self.spools.get(key).map_or(&[][..], Vec::as_slice) == spools {
+            return false;
+        }
+        if spools.is_empty() {
+            self.spools.remove(key);
+        } else {
+            self.spools.insert(key.clone(), spools.to_vec());
+        }
+        self.spools_changed = true;
+        true
+    }
+
     /// Publishes what changed since the last call.
     pub(super) fn publish(&mut self) {
-        if self.changed.is_empty() {
+        if self.changed.is_empty() && !self.spools_changed {
             return;
         }
         let changed = std::mem::take(&mut self.changed);
@@ -100,6 +118,10 @@ impl WantedIndex {
                 });
                 signals.by_node.insert(node, list.collect());
             }
+        }
+        if std::mem::take(&mut self.spools_changed) {
+            let all: BTreeSet<Spool> = self.spools.values().flatten().cloned().collect();
+            signals.spools = all.into_iter().collect();
         }
         self.published.send_replace(Arc::new(signals));
     }
@@ -157,5 +179,32 @@ mod tests {
         index.publish();
         assert!(seen.borrow().by_node.is_empty());
         assert!(index.of_target.is_empty() && index.targets_on.is_empty());
+    }
+
+    #[test]
+    fn spools_are_asked_for_once_as_long_as_any_target_wants_them() {
+        let mut index = WantedIndex::new();
+        let mut seen = index.watch();
+        let (a, b) = (TargetKey::new("ns", "a"), TargetKey::new("ns", "b"));
+        let spool = |path: &str| Spool {
+            path: path.into(),
+            max_age: None,
+        };
+        index.set_spools(&a, &[spool("/two"), spool("/one")]);
+        index.set_spools(&b, &[spool("/one")]);
+        index.publish();
+        assert_eq!(
+            *seen.borrow_and_update().spools,
+            [spool("/one"), spool("/two")]
+        );
+        index.set_spools(&a, &[]);
+        index.publish();
+        assert_eq!(*seen.borrow_and_update().spools, [spool("/one")]);
+        index.set_spools(&b, &[spool("/one")]);
+        index.publish();
+        assert!(!seen.has_changed().unwrap(), "nothing changed");
+        index.set_spools(&b, &[]);
+        index.publish();
+        assert!(seen.borrow().spools.is_empty());
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use neap_proto::node::{AcceptQueue, Directives, NodeSettings, PodDirective, UnixSocket};
+use neap_proto::node::{self, AcceptQueue, Directives, NodeSettings, PodDirective, UnixSocket};
 use neap_units::PodUid;
 
 use crate::signals::{Wanted, WantedSignal};
@@ -87,12 +87,17 @@ pub(super) fn directives(wanted: &[WantedSignal], world: &World) -> Made {
 }
 
 /// The message that carries them.
-pub(super) fn message(pods: Vec<PodDirective>, generation: u64) -> Directives {
+pub(super) fn message(
+    pods: Vec<PodDirective>,
+    spools: Vec<node::Spool>,
+    generation: u64,
+) -> Directives {
     // Zero settings stand for the defaults that the contract names.
     Directives {
         generation,
         node: Some(NodeSettings::default()),
         pods,
+        spools,
     }
 }
 

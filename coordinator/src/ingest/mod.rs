@@ -9,6 +9,7 @@ mod figures;
 mod limits;
 mod series;
 mod serve;
+mod spools;
 mod stream;
 #[cfg(test)]
 mod stream_test;

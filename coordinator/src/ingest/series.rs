@@ -5,7 +5,10 @@ use std::sync::Arc;
 use neap_proto::node::{SeriesDefinition, SeriesKind};
 use neap_units::{NodeName, PodUid};
 
-use crate::signals::{ContainerId, PressureKind, PressureResource, SeriesKey, Signal, Subject};
+use super::spools::spool;
+use crate::signals::{
+    ContainerId, PressureKind, PressureResource, SeriesKey, Signal, Spool, Subject,
+};
 
 /// Longest text in a definition, in bytes.
 const MAX_TEXT: usize = 256;
@@ -79,6 +82,7 @@ pub(super) fn series_key(
         Kind::PassiveOpens => pod(Signal::PassiveOpens),
         Kind::UnixBacklog => pod(Signal::UnixBacklog(fields.socket_path()?)),
         Kind::UnixLimit => pod(Signal::UnixLimit(fields.socket_path()?)),
+        Kind::SpoolFiles => of_node(Signal::SpoolFiles(fields.spool()?)),
         Kind::NodeCpuUsage => of_node(Signal::NodeCpuUsage),
         Kind::NodeMemoryWorkingSet => of_node(Signal::NodeMemoryWorkingSet),
         Kind::NodeLoad1 => of_node(Signal::NodeLoad),
@@ -144,6 +148,16 @@ impl Fields<'_> {
             .ok_or_else(|| self.refuse("port", "1 to 65535 is required"))
     }
 
+    fn spool(&self) -> Result<Spool, SeriesError> {
+        let definition = self.definition;
+        spool(&definition.spool_path, definition.spool_max_age_ms).ok_or_else(|| {
+            self.refuse(
+                "spool_path",
+                "1 to 1024 bytes that begin with / are required",
+            )
+        })
+    }
+
     fn socket_path(&self) -> Result<Arc<str>, SeriesError> {
         let path = self.definition.socket_path.as_str();
         if path.is_empty() || path.len() > MAX_SOCKET_PATH {
@@ -155,6 +169,8 @@ impl Fields<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn definition(kind: SeriesKind) -> SeriesDefinition {
@@ -167,6 +183,8 @@ mod tests {
             socket_path: "/run/app.sock".into(),
             interval_ms: 1_000,
             since_agent_start: false,
+            spool_path: "/var/spool/jobs".into(),
+            spool_max_age_ms: 60_000,
         }
     }
 
@@ -186,6 +204,14 @@ mod tests {
         assert_eq!(
             key(SeriesKind::NodeLoad1).subject,
             Subject::Node(node.clone())
+        );
+        let spool = Spool {
+            path: "/var/spool/jobs".into(),
+            max_age: Some(Duration::from_secs(60)),
+        };
+        assert_eq!(
+            key(SeriesKind::SpoolFiles).signal,
+            Signal::SpoolFiles(spool)
         );
         assert_eq!(
             key(SeriesKind::NodePressureIoFull).subject,
@@ -213,6 +239,9 @@ mod tests {
         assert!(
             refused(&|d| d.socket_path = "x".repeat(109), SeriesKind::UnixLimit)
                 .contains("socket_path")
+        );
+        assert!(
+            refused(&|d| d.spool_path = "x".into(), SeriesKind::SpoolFiles).contains("spool_path")
         );
         assert!(refused(&|d| d.kind = 9_999, SeriesKind::CpuUsage).contains("9999"));
     }

@@ -10,7 +10,7 @@ use neap_proto::node::agent_message::Message as Up;
 use neap_proto::node::coordinator_message::Message as Down;
 use neap_proto::node::{
     Ack, AgentMessage, CoordinatorMessage, Hello, LeaderHint, PROTOCOL_VERSION, PodDirective,
-    Replay, ReplaySeries, Samples, SeriesDefinition,
+    Replay, ReplaySeries, Samples, SeriesDefinition, Spool,
 };
 use neap_units::{BootId, NodeName};
 use tokio::sync::{mpsc, watch};
@@ -22,6 +22,7 @@ use super::figures::IngestFigures;
 use super::limits::StreamSlot;
 use super::series::series_key;
 use super::serve::IngestParts;
+use super::spools::{allowed, problem, roots, spool, too_many};
 use crate::clock::Boottime;
 use crate::identity::{Caller, ReviewOutcome};
 use crate::signals::{
@@ -95,7 +96,7 @@ impl Opening {
             %node,
             pod = self.caller.pod,
             version = hello.agent_version,
-            capabilities = ?hello.capabilities.unwrap_or_default(),
+            capabilities = ?hello.capabilities.clone().unwrap_or_default(),
             "agent connected"
         );
         Ok(Session {
@@ -105,6 +106,7 @@ impl Opening {
             node,
             boot,
             agent_start_ns: hello.agent_start_boottime_ns,
+            spool_roots: roots(hello.capabilities.unwrap_or_default()),
             _slot: slot,
             active: None,
             last_hint: None,
@@ -178,6 +180,7 @@ struct Session {
     node: NodeName,
     boot: BootId,
     agent_start_ns: u64,
+    spool_roots: Arc<[Arc<str>]>,
     review: BoxFuture<'static, ReviewOutcome>,
     active: Option<Active>,
     last_hint: Option<LeaderHint>,
@@ -192,7 +195,7 @@ struct Active {
     writer: StreamWriter,
     bindings: Bindings,
     term: u64,
-    directed: Option<Vec<PodDirective>>,
+    directed: Option<(Vec<PodDirective>, Vec<Spool>)>,
     lacks_addresses: bool,
     heard: Boottime,
     acked: Option<Boottime>,
@@ -293,7 +296,7 @@ impl Session {
             }
             None => {
                 let now = parts.clock.boottime();
-                let writer = parts
+                let mut writer = parts
                     .store
                     .connect(
                         self.node.clone(),
@@ -302,6 +305,10 @@ impl Session {
                         now,
                     )
                     .map_err(|error| refusal(&error))?;
+                writer
+                    .batch()
+                    .map_err(|error| refusal(&error))?
+                    .spool_roots(self.spool_roots.clone());
                 self.active = Some(Active {
                     writer,
                     bindings: Bindings::new(self.node.clone()),
@@ -323,19 +330,27 @@ impl Session {
         };
         let parts = &self.opening.parts;
         let wanted: Arc<WantedSignals> = parts.wanted.borrow().clone();
-        let wanted = wanted
+        let of_pods = wanted
             .by_node
             .get(&self.node)
             .map(|list| list.as_ref())
             .unwrap_or_default();
-        let made = directives(wanted, &parts.world);
+        let made = directives(of_pods, &parts.world);
         active.lacks_addresses = made.lacks_addresses;
-        if active.directed.as_ref() == Some(&made.pods) {
+        let (asked, beyond) = allowed(&wanted.spools, &self.spool_roots);
+        if !beyond.is_empty() {
+            let mut batch = active.writer.batch().map_err(|error| refusal(&error))?;
+            for spool in beyond {
+                batch.spool_problem(spool, Some(too_many()));
+            }
+        }
+        let directed = (made.pods, asked);
+        if active.directed.as_ref() == Some(&directed) {
             return Ok(());
         }
-        active.directed = Some(made.pods.clone());
+        active.directed = Some(directed.clone());
         self.generation += 1;
-        let directives = message(made.pods, self.generation);
+        let directives = message(directed.0, directed.1, self.generation);
         self.opening.send(Down::Directives(directives)).await
     }
 
@@ -478,6 +493,11 @@ impl Active {
                         batch.gauge(point.series, at, point.integral, point.last, point.peak);
                     }
                 }
+            }
+        }
+        for told in samples.spool_problems {
+            if let Some(spool) = spool(&told.path, told.max_age_ms) {
+                batch.spool_problem(spool, problem(&told.problem));
             }
         }
         batch.heartbeat(closed, now);

@@ -9,8 +9,8 @@ use neap_proto::node::agent_message::Message as Up;
 use neap_proto::node::coordinator_message::Message as Down;
 use neap_proto::node::node_service_client::NodeServiceClient;
 use neap_proto::node::{
-    AgentMessage, CoordinatorMessage, CounterPoint, Hello, Replay, ReplaySeries, Samples,
-    SeriesDefinition, SeriesKind,
+    AgentMessage, Capabilities, CoordinatorMessage, CounterPoint, GaugePoint, Hello, Replay,
+    ReplaySeries, Samples, SeriesDefinition, SeriesKind, SpoolProblem,
 };
 use neap_units::{NodeName, PodUid};
 use serde_json::json;
@@ -27,7 +27,8 @@ use crate::clock::{Boottime, Clock, ManualClock, SystemClock};
 use crate::identity::testing::{ISSUER, TokenMaker};
 use crate::identity::{Identity, IdentityConfig};
 use crate::signals::{
-    ContainerId, SeriesKey, Signal, SignalLimits, SignalStore, Wanted, WantedSignal, WantedSignals,
+    ContainerId, SeriesKey, Signal, SignalLimits, SignalStore, Spool, Wanted, WantedSignal,
+    WantedSignals,
 };
 use crate::testing::api_server::ApiServer;
 use crate::world::World;
@@ -487,9 +488,10 @@ async fn directives_follow_what_is_wanted_and_who_leads() {
         every: Duration::from_millis(100),
     };
     let by_node = [(NodeName::new("n1").unwrap(), Arc::from([signal]))].into();
-    bench
-        .wanted
-        .send_replace(Arc::new(WantedSignals { by_node }));
+    bench.wanted.send_replace(Arc::new(WantedSignals {
+        by_node,
+        ..WantedSignals::default()
+    }));
     let Down::Directives(second) = agent.hear().await.unwrap() else {
         panic!()
     };
@@ -589,4 +591,85 @@ async fn a_newer_stream_of_a_node_takes_over_and_their_number_is_bounded() {
     let last = more.last_mut().unwrap();
     let status = last.end().await;
     assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+}
+
+#[tokio::test]
+async fn spools_are_asked_for_where_the_agent_may_read_them_and_what_it_says_is_kept() {
+    let bench = bench().await;
+    let token = bench.maker.agent("n1", bench.clock.wall()).sign();
+    let mut agent = bench.connect(Some(&token)).await.unwrap();
+    let capabilities = Capabilities {
+        spool_roots: vec!["/var/spool".into()],
+        ..Capabilities::default()
+    };
+    agent
+        .say(Up::Hello(Hello {
+            capabilities: Some(capabilities),
+            ..hello("n1")
+        }))
+        .await;
+    let spool = |path: &str| Spool {
+        path: path.into(),
+        max_age: Some(Duration::from_secs(60)),
+    };
+    let (inside, outside) = (spool("/var/spool/jobs"), spool("/srv/in"));
+    bench.wanted.send_replace(Arc::new(WantedSignals {
+        spools: [inside.clone(), outside.clone()].into(),
+        ..WantedSignals::default()
+    }));
+    let asked = loop {
+        match agent.hear().await.unwrap() {
+            Down::Directives(directives) if !directives.spools.is_empty() => {
+                break directives.spools;
+            }
+            _ => {}
+        }
+    };
+    assert_eq!(asked.len(), 1);
+    assert_eq!(
+        (asked[0].path.as_str(), asked[0].max_age_ms),
+        ("/var/spool/jobs", 60_000)
+    );
+
+    let definition = SeriesDefinition {
+        id: 1,
+        kind: SeriesKind::SpoolFiles.into(),
+        interval_ms: 1_000,
+        since_agent_start: true,
+        spool_path: "/var/spool/jobs".into(),
+        spool_max_age_ms: 60_000,
+        ..SeriesDefinition::default()
+    };
+    let point = GaugePoint {
+        series: 1,
+        last: 7,
+        peak: 7,
+        ..GaugePoint::default()
+    };
+    let said = |sequence, gone: &[u32], problem: &str| Samples {
+        sequence,
+        boottime_ns: sequence * 1_000_000_000,
+        gone: gone.to_vec(),
+        spool_problems: vec![SpoolProblem {
+            path: "/var/spool/jobs".into(),
+            max_age_ms: 60_000,
+            problem: problem.into(),
+        }],
+        ..Samples::default()
+    };
+    let first = Samples {
+        defined: vec![definition],
+        gauges: vec![point],
+        ..said(1, &[], "")
+    };
+    let now = bench.clock.boottime();
+    settle(&bench, &mut agent, 1, Up::Samples(first)).await;
+    let reading = bench.store.spool(&inside, now);
+    assert_eq!((reading.files, reading.nodes), (7, 1));
+    assert_eq!(bench.store.spool(&outside, now).forbidden, 1);
+    let second = said(2, &[1], "Permission denied");
+    settle(&bench, &mut agent, 2, Up::Samples(second)).await;
+    let reading = bench.store.spool(&inside, now);
+    assert_eq!(reading.nodes, 0);
+    assert_eq!(&*reading.problems[0].1, "Permission denied");
 }

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use neap_units::{NodeName, PodUid};
 
+use super::spools::Spool;
+
 /// Id of a container as the runtime knows it, without the `containerd://` in front.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ContainerId(Arc<str>);
@@ -104,6 +106,8 @@ pub enum Signal {
     UnixBacklog(Arc<str>),
     /// Gauge, the limit of that backlog.
     UnixLimit(Arc<str>),
+    /// Gauge, files that wait in a directory of the node.
+    SpoolFiles(Spool),
     /// Counter, microseconds of CPU time used by the node.
     NodeCpuUsage,
     /// Gauge, bytes of memory in use on the node, without inactive file cache.

@@ -10,6 +10,7 @@ mod node;
 mod offset;
 mod ring;
 mod series;
+mod spools;
 mod store;
 #[cfg(test)]
 mod store_test;
@@ -21,6 +22,7 @@ pub use dirty::DirtyTargets;
 pub use key::{ContainerId, PressureKind, PressureResource, SeriesKey, Signal, Subject};
 pub use neap_units::{BootId, NodeName, PodUid};
 pub use node::{NodeView, WindowReading};
+pub use spools::{Spool, SpoolReading, is_below_any};
 pub use store::{SignalError, SignalFigures, SignalLimits, SignalStore};
 pub use stream::{Batch, NodeTime, ReplayPoint, StreamWriter};
 pub use wanted::{Wanted, WantedSignal, WantedSignals, WantedWatch};

@@ -8,6 +8,7 @@ use neap_units::{BootId, PodUid};
 use super::key::{SeriesKey, Signal};
 use super::offset::Offset;
 use super::series::{Form, Series, Span};
+use super::spools::NodeSpools;
 use crate::clock::Boottime;
 
 /// Series of the former stream that the new one has not named by then are dropped.
@@ -34,6 +35,7 @@ pub(super) struct NodeState {
     free: Vec<usize>,
     index: HashMap<SeriesKey, usize>,
     pods: HashMap<PodUid, Vec<usize>>,
+    pub(super) spools: NodeSpools,
 }
 
 impl NodeState {
@@ -50,6 +52,7 @@ impl NodeState {
             free: Vec::new(),
             index: HashMap::new(),
             pods: HashMap::new(),
+            spools: NodeSpools::default(),
         }
     }
 
@@ -62,10 +65,13 @@ impl NodeState {
         connection: u64,
         now: Boottime,
     ) {
+        let spools = NodeSpools::held(self.last_spools());
         if boot != self.boot {
             *self = Self::new(boot, agent_start_ns, connection, now);
+            self.spools = spools;
             return;
         }
+        self.spools = spools;
         let same_agent = agent_start_ns == self.agent_start_ns;
         for slot in 0..self.slots.len() {
             let Some(entry) = &mut self.slots[slot] else {
@@ -157,6 +163,10 @@ impl NodeState {
         }
     }
 
+    pub(super) fn keys(&self) -> impl Iterator<Item = &SeriesKey> {
+        self.index.keys()
+    }
+
     pub(super) fn series_of(&self, key: &SeriesKey) -> Option<&Series> {
         let slot = *self.index.get(key)?;
         self.slots.get(slot)?.as_ref().map(|entry| &entry.series)
@@ -183,6 +193,7 @@ pub(super) fn form(signal: &Signal) -> Form {
         | Signal::AcceptLimit(_)
         | Signal::UnixBacklog(_)
         | Signal::UnixLimit(_)
+        | Signal::SpoolFiles(_)
         | Signal::NodeMemoryWorkingSet
         | Signal::NodeLoad => Form::Gauge,
         Signal::CpuUsage

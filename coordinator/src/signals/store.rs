@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use neap_units::{BootId, NodeName, PodUid};
@@ -95,11 +95,12 @@ pub struct SignalFigures {
 #[derive(Debug)]
 pub struct SignalStore {
     pub(super) limits: SignalLimits,
-    nodes: RwLock<HashMap<NodeName, Arc<Mutex<NodeState>>>>,
+    pub(super) nodes: RwLock<HashMap<NodeName, Arc<Mutex<NodeState>>>>,
     pub(super) watches: Watches,
     dirty: Arc<DirtyTargets>,
     pub(super) counts: Counts,
     connections: AtomicU64,
+    first_stream: OnceLock<Boottime>,
 }
 
 // A panic while a node is locked leaves at worst a half-applied batch: soft state, made good by
@@ -118,6 +119,7 @@ impl SignalStore {
             dirty: Arc::default(),
             counts: Counts::default(),
             connections: AtomicU64::new(0),
+            first_stream: OnceLock::new(),
         })
     }
 
@@ -161,7 +163,13 @@ impl SignalStore {
                 state
             }
         };
+        self.first_stream.get_or_init(|| now);
         Ok(StreamWriter::new(self.clone(), state, connection))
+    }
+
+    /// When the first stream of all began.
+    pub(super) fn first_stream(&self) -> Option<Boottime> {
+        self.first_stream.get().copied()
     }
 
     /// Reads from one node: `read` sees all of its series at one moment. `None` when the node is

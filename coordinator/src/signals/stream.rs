@@ -5,11 +5,12 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use super::key::SeriesKey;
+use super::key::{SeriesKey, Signal};
 use super::node::NodeState;
 use super::offset::Offset;
 use super::ring::Retention;
 use super::series::{Form, Outcome};
+use super::spools::Spool;
 use super::store::{SignalError, SignalStore, lock};
 use super::watches::SignalSet;
 use crate::clock::Boottime;
@@ -81,6 +82,7 @@ impl StreamWriter {
             ids: &mut self.ids,
             state,
             touched: Vec::new(),
+            spools: Vec::new(),
         })
     }
 }
@@ -91,6 +93,7 @@ pub struct Batch<'a> {
     ids: &'a mut HashMap<u32, usize>,
     state: MutexGuard<'a, NodeState>,
     touched: Vec<(neap_units::PodUid, SignalSet)>,
+    spools: Vec<Spool>,
 }
 
 impl Batch<'_> {
@@ -122,11 +125,17 @@ impl Batch<'_> {
             return;
         };
         if let Some(key) = self.state.remove(slot) {
+            if let Signal::SpoolFiles(spool) = &key.signal {
+                self.state.spools.forget(spool);
+            }
             self.touch(&key);
         }
     }
 
     fn touch(&mut self, key: &SeriesKey) {
+        if let Signal::SpoolFiles(spool) = &key.signal {
+            self.spools.push(spool.clone());
+        }
         let Some(pod) = key.subject.pod() else { return };
         let set = SignalSet::of(&key.signal);
         match self.touched.last_mut() {
@@ -208,6 +217,17 @@ impl Batch<'_> {
         });
     }
 
+    /// The directories below which the stream's agent reads spools.
+    pub fn spool_roots(&mut self, roots: Arc<[Arc<str>]>) {
+        self.state.spools.set_roots(roots);
+    }
+
+    /// Why the agent cannot read a spool; none: it can, again.
+    pub fn spool_problem(&mut self, spool: Spool, problem: Option<Arc<str>>) {
+        self.spools.push(spool.clone());
+        self.state.spools.set_problem(spool, problem);
+    }
+
     /// All live series of the stream were read without error up to `closed`; the message came at
     /// `received`.
     pub fn heartbeat(&mut self, closed: NodeTime, received: Boottime) {
@@ -223,6 +243,11 @@ impl Batch<'_> {
 
 impl Drop for Batch<'_> {
     fn drop(&mut self) {
+        for spool in &self.spools {
+            for target in self.store.watches.of_spool(spool) {
+                self.store.dirty().mark(&target);
+            }
+        }
         if self.touched.is_empty() {
             return;
         }

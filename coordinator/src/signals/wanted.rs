@@ -7,6 +7,8 @@ use std::time::Duration;
 use neap_units::{NodeName, PodUid};
 use tokio::sync::watch;
 
+use super::spools::Spool;
+
 /// What to read of a pod.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Wanted {
@@ -45,6 +47,8 @@ pub struct WantedSignal {
 pub struct WantedSignals {
     /// Sorted and free of duplicates for each node.
     pub by_node: HashMap<NodeName, Arc<[WantedSignal]>>,
+    /// Directories to look into on every node whose agent may. Sorted and free of duplicates.
+    pub spools: Arc<[Spool]>,
 }
 
 /// Follows what is wanted. Followers publish the same set as the leader would, so that an

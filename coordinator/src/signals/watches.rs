@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use neap_units::PodUid;
 
 use super::key::{PressureKind, PressureResource, Signal};
+use super::spools::Spool;
 use crate::keys::TargetKey;
 
 /// A set of kinds of signal.
@@ -34,6 +35,7 @@ impl SignalSet {
             Signal::NodeCpuUsage => 12,
             Signal::NodeMemoryWorkingSet => 13,
             Signal::NodeLoad => 14,
+            Signal::SpoolFiles(_) => 15,
             Signal::Pressure(resource, kind) => {
                 16 + 2 * match resource {
                     PressureResource::Cpu => 0,
@@ -74,11 +76,33 @@ pub(super) type PodWatch = Arc<[(TargetKey, SignalSet)]>;
 #[derive(Debug, Default)]
 pub(super) struct Watches {
     pods: RwLock<HashMap<PodUid, PodWatch>>,
+    spools: RwLock<HashMap<Spool, Vec<TargetKey>>>,
 }
 
 impl Watches {
     pub(super) fn read(&self) -> RwLockReadGuard<'_, HashMap<PodUid, PodWatch>> {
         self.pods.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The targets that live on a spool.
+    pub(super) fn of_spool(&self, spool: &Spool) -> Vec<TargetKey> {
+        let spools = self.spools.read().unwrap_or_else(PoisonError::into_inner);
+        spools.get(spool).cloned().unwrap_or_default()
+    }
+
+    /// Replaces the spools that `target` lives on.
+    pub(super) fn set_spools(&self, target: &TargetKey, wanted: &[Spool]) {
+        let mut spools = self.spools.write().unwrap_or_else(PoisonError::into_inner);
+        spools.retain(|_, targets| {
+            targets.retain(|key| key != target);
+            !targets.is_empty()
+        });
+        for spool in wanted {
+            spools
+                .entry(spool.clone())
+                .or_default()
+                .push(target.clone());
+        }
     }
 
     /// Adds or replaces what `target` wants of `pod`; the empty set ends it.
@@ -119,6 +143,10 @@ mod tests {
             Signal::NodeCpuUsage,
             Signal::NodeMemoryWorkingSet,
             Signal::NodeLoad,
+            Signal::SpoolFiles(Spool {
+                path: "/a".into(),
+                max_age: None,
+            }),
         ];
         for resource in [
             PressureResource::Cpu,

@@ -10,7 +10,7 @@ use neap_coordinator::keys::{TargetKey, TargetRef};
 use neap_coordinator::poll::PollLimits;
 use neap_coordinator::signals::{
     BootId, ContainerId, NodeName, NodeTime, PodUid, SeriesKey, Signal, SignalLimits, SignalStore,
-    StreamWriter, WantedSignals,
+    Spool, StreamWriter, Subject, WantedSignals,
 };
 use neap_coordinator::world::{
     Container, ContainerRole, Labels, PodFacts, PodPhase, PodShape, Readiness, Requests,
@@ -242,8 +242,13 @@ impl Bench {
 
     /// An agent on the node, connected now.
     pub(crate) fn agent(&self) -> Agent {
+        self.agent_on(NODE)
+    }
+
+    /// An agent on this node, connected now.
+    pub(crate) fn agent_on(&self, node: &str) -> Agent {
         let now = self.clock.boottime();
-        let node = NodeName::new(NODE).unwrap();
+        let node = NodeName::new(node).unwrap();
         let stream = self
             .store
             .connect(node, BootId::new("boot").unwrap(), 1, now)
@@ -288,6 +293,30 @@ impl Agent {
         let container = ContainerId::new(&format!("{pod}-app"));
         let key = SeriesKey::container(&PodUid::new(pod).unwrap(), &container, Signal::CpuUsage);
         self.define(key, Duration::from_secs(1))
+    }
+
+    /// Says what spools it may read.
+    pub(crate) fn spool_roots(&mut self, roots: &[&str]) {
+        let roots = roots.iter().map(|root| Arc::from(*root)).collect();
+        self.stream.batch().unwrap().spool_roots(roots);
+    }
+
+    /// A spool of its node.
+    pub(crate) fn spool(&mut self, node: &str, spool: Spool) -> u32 {
+        let key = SeriesKey {
+            subject: Subject::Node(NodeName::new(node).unwrap()),
+            signal: Signal::SpoolFiles(spool),
+        };
+        self.define(key, Duration::from_secs(1))
+    }
+
+    /// Why it cannot read a spool.
+    pub(crate) fn spool_problem(&mut self, spool: Spool, problem: &str) {
+        let at = self.now();
+        let now = self.clock.boottime();
+        let mut batch = self.stream.batch().unwrap();
+        batch.spool_problem(spool, Some(problem.into()));
+        batch.heartbeat(at, now);
     }
 
     pub(crate) fn gauge(&mut self, id: u32, integral: f64, last: u64) {

@@ -288,6 +288,22 @@ impl FakePublisher {
         .await
     }
 
+    /// Waits until the message of the condition of this type holds a text; gives the message.
+    pub(crate) async fn condition_says(&self, name: &str, type_: &str, part: &str) -> String {
+        wait(
+            &format!("{name}: {type_} {part:?}"),
+            self.changed.subscribe(),
+            || {
+                let shown = self.status(name)?;
+                let conditions = shown["conditions"].as_array()?;
+                let found = conditions.iter().find(|c| c["type"] == type_)?;
+                let message = found["message"].as_str()?;
+                message.contains(part).then(|| message.to_owned())
+            },
+        )
+        .await
+    }
+
     /// Waits for so many events with this reason.
     pub(crate) async fn told(&self, reason: &str, count: usize) -> Vec<EventNote> {
         wait(

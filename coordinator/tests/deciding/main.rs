@@ -10,5 +10,6 @@ mod events;
 mod fakes;
 mod ownership;
 mod restart;
+mod spool;
 mod triggers;
 mod writes;

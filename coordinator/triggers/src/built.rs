@@ -165,6 +165,8 @@ pub enum Source {
     NodeLocal(NodeLocal),
     /// Pods of the object's namespace, counted by the caller.
     Workload(Workload),
+    /// Files that wait in a directory of the nodes, counted by the agents.
+    Spool(Spool),
 }
 
 /// CPU or memory of the target's pods.
@@ -256,6 +258,17 @@ pub struct Workload {
     pub namespace: String,
     /// Count nodes instead of pods.
     pub group_by_node: bool,
+}
+
+/// Files that wait in a directory of the nodes, all nodes together.
+///
+/// Regular files count whose names do not begin with a dot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spool {
+    /// Absolute, without `.` and `..`.
+    pub path: Arc<str>,
+    /// Files that were last written longer ago do not count: nobody came for them.
+    pub max_age: Option<Duration>,
 }
 
 /// One answer of an event source.

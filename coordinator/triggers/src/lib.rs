@@ -28,7 +28,7 @@ mod triggers;
 pub use built::{
     AcceptQueue, AcceptQueueMetric, Activation, BuiltTrigger, ExternalKind, MetricSpec, NodeLocal,
     PollCall, PollFuture, PolledTrigger, Pressure, PressureKind, PressureResource, QueryKey,
-    Reading, ResourceKind, ResourceSource, ResourceTarget, Source, Target, Workload,
+    Reading, ResourceKind, ResourceSource, ResourceTarget, Source, Spool, Target, Workload,
 };
 pub use config::{AuthParams, PodIdentity, ScalableObject, TriggerConfig};
 pub use context::{ContextLimits, TriggerContext};

@@ -4,8 +4,8 @@ use crate::built::BuiltTrigger;
 use crate::config::TriggerConfig;
 use crate::error::{ConfigError, FieldError, UnknownTrigger};
 use crate::triggers::{
-    cron, kubernetes_workload, metrics_api, mysql, node_accept_queue, node_pressure, postgresql,
-    prometheus, rabbitmq, redis, redis_streams, resource,
+    cron, kubernetes_workload, metrics_api, mysql, node_accept_queue, node_pressure, node_spool,
+    postgresql, prometheus, rabbitmq, redis, redis_streams, resource,
 };
 
 /// A trigger, or every fault of its configuration.
@@ -23,6 +23,7 @@ const IMPLEMENTED: &[(&str, Build)] = &[
     ("mysql", mysql::build),
     ("node-accept-queue", node_accept_queue::build),
     ("node-pressure", node_pressure::build),
+    ("node-spool", node_spool::build),
     ("postgresql", postgresql::build),
     ("prometheus", prometheus::build),
     ("rabbitmq", rabbitmq::build),

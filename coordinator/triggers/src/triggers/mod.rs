@@ -7,6 +7,7 @@ pub(crate) mod metrics_api;
 pub(crate) mod mysql;
 pub(crate) mod node_accept_queue;
 pub(crate) mod node_pressure;
+pub(crate) mod node_spool;
 mod polled;
 pub(crate) mod postgresql;
 pub(crate) mod prometheus;

@@ -203,6 +203,7 @@ fn directives(all: &[String], queues: &[String], port: u16) -> Directives {
         generation: 1,
         node: None,
         pods: all.iter().map(pod).collect(),
+        spools: Vec::new(),
     }
 }
 
