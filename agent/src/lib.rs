@@ -17,9 +17,11 @@ pub mod clock;
 pub mod config;
 pub mod directives;
 pub mod http;
+pub mod local;
 pub mod metrics;
 pub mod net;
 pub mod node;
+pub mod process;
 pub mod psi_trigger;
 mod run;
 pub mod sampler;
@@ -28,4 +30,4 @@ pub mod session;
 pub mod spool;
 
 pub use config::Config;
-pub use run::{Error, run};
+pub use run::{Error, Local, run, run_local};

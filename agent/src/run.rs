@@ -15,6 +15,7 @@ use crate::cgroup::tree::Tree;
 use crate::clock::{BootClock, SystemBootClock};
 use crate::config::{Config, Profile};
 use crate::http;
+use crate::local::{LocalPods, PodSource, ProcessList};
 use crate::metrics::Metrics;
 use crate::net::namespace::Namespaces;
 use crate::node::NodeReader;
@@ -61,10 +62,59 @@ pub enum Error {
 /// # Errors
 /// [`Error`]; a coordinator that cannot be reached is none: the agent waits for it.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Error> {
+    let sources = open_sources(&config)?;
+    run_on(config, sources, shutdown).await
+}
+
+/// The pods of this machine that are no kubelet's.
+#[derive(Clone, Debug)]
+pub struct Local {
+    /// The pods.
+    pub pods: Arc<LocalPods>,
+    /// Whether their processes are in groups, below `kubelet_cgroup_root` of the settings. Else they
+    /// are read by /proc: CPU time and memory, and no pressure.
+    pub groups: bool,
+}
+
+/// Runs an agent that reads `local` pods, which share this machine's network, until `shutdown` is
+/// cancelled. As [`run`] else.
+///
+/// # Errors
+/// [`Error`].
+pub async fn run_local(
+    config: Config,
+    local: Local,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    let proc_failed = |source| Error::Proc {
+        path: config.proc_root.clone(),
+        source,
+    };
+    let pods = if local.groups {
+        let hierarchies = Hierarchies::detect(&config.cgroup_root)?;
+        let tree = Tree::new(hierarchies, config.kubelet_cgroup_root.clone());
+        PodSource::Cgroups(tree, Some(local.pods))
+    } else {
+        PodSource::Processes(ProcessList::new(local.pods))
+    };
+    let sources = Sources {
+        pods,
+        node: NodeReader::open(&config.proc_root).map_err(proc_failed)?,
+        namespaces: Some(Namespaces::new(&config.proc_root).map_err(proc_failed)?),
+        trigger: None,
+        spool_roots: Roots::new(config.spool_roots.clone(), config.spool_prefix.clone()),
+    };
+    run_on(config, sources, shutdown).await
+}
+
+async fn run_on(
+    config: Config,
+    sources: Sources,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
     raise_file_limit();
     let config = Arc::new(config);
     let metrics = Arc::new(Metrics::new(config.profile.as_str()));
-    let sources = open_sources(&config)?;
     let hello = hello(&config, &sources)?;
     tracing::info!(node = %config.node_name, capabilities = ?hello.capabilities, "agent starts");
 
@@ -158,7 +208,7 @@ fn open_sources(config: &Config) -> Result<Sources, Error> {
     };
     let tree = Tree::new(hierarchies, config.kubelet_cgroup_root.clone());
     Ok(Sources {
-        tree,
+        pods: PodSource::Cgroups(tree, None),
         node,
         namespaces,
         trigger,
@@ -169,7 +219,7 @@ fn open_sources(config: &Config) -> Result<Sources, Error> {
 fn hello(config: &Config, sources: &Sources) -> Result<node::Hello, Error> {
     let path = config.proc_root.join("sys/kernel/random/boot_id");
     let boot_id = std::fs::read_to_string(&path).map_err(|source| Error::Proc { path, source })?;
-    let hierarchies = sources.tree.hierarchies();
+    let hierarchies = sources.pods.hierarchies();
     let kubelet_root = config.kubelet_cgroup_root.as_deref();
     let driver = hierarchies.discovery_order().find_map(|root| {
         let found = find_kubepods(root, kubelet_root);
@@ -212,7 +262,9 @@ fn hello(config: &Config, sources: &Sources) -> Result<node::Hello, Error> {
         node_pressure: sources.node.has_pressure(),
         pressure_trigger: sources.trigger.is_some(),
         cpu_throttling: has("cpu") || hierarchies.cpu.is_some(),
-        memory: has("memory") || hierarchies.memory.is_some(),
+        memory: has("memory")
+            || hierarchies.memory.is_some()
+            || matches!(sources.pods, PodSource::Processes(_)),
         sockets: sources.namespaces.is_some(),
         profile: config.profile.as_str().into(),
         spool_roots: sources

@@ -3,18 +3,20 @@
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::demo::DemoArgs;
 use crate::explain::ExplainArgs;
 use crate::get::GetArgs;
 use crate::handback::{HandbackArgs, TakebackArgs};
 use crate::simulate::SimulateArgs;
 use crate::status::StatusArgs;
+use crate::up::UpArgs;
 
 /// Neap on the command line.
 #[derive(Debug, Parser)]
 #[command(
     name = "neap",
     version,
-    about = "Asks Neap about its decisions and rehearses them",
+    about = "Tries Neap without a cluster, asks it about its decisions and rehearses them",
     disable_help_subcommand = true,
     subcommand_required = true,
     arg_required_else_help = true
@@ -27,6 +29,8 @@ pub(crate) struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Run the workloads of a folder as processes of this machine, and scale them
+    Up(UpArgs),
     /// Show why a ScaledObject has the replicas it has, now and at its last changes
     Explain(ExplainArgs),
     /// List what is scaled, in the columns of an HPA
@@ -39,6 +43,9 @@ pub(crate) enum Command {
     Handback(HandbackArgs),
     /// Remove the HPAs that handback made
     Takeback(TakebackArgs),
+    /// The programs that examples/quickstart runs
+    #[command(hide = true)]
+    Demo(DemoArgs),
     /// Print the completion script of a shell
     Completion(CompletionArgs),
 }

@@ -110,7 +110,10 @@ async fn get(args: &GetArgs, around: &Surroundings, out: &mut dyn Write) -> Resu
 
 /// The namespace of the flag or of the context; a coordinator at an address has no context.
 async fn namespace(args: &GetArgs) -> Result<String, CliError> {
-    match (&args.cluster.namespace, &args.coordinator.server) {
+    match (
+        &args.cluster.namespace,
+        args.coordinator.address(&args.cluster)?,
+    ) {
         (Some(namespace), _) => Ok(namespace.clone()),
         (None, Some(_)) => Ok("default".to_owned()),
         (None, None) => Ok(Cluster::connect(&args.cluster).await?.namespace),

@@ -1,4 +1,4 @@
-//! The command `neap`: asks a coordinator about its decisions, rehearses a scaling spec on a recorded
+//! The command `neap`: tries Neap without a cluster (`neap up`), asks a coordinator about its decisions, rehearses a scaling spec on a recorded
 //! load, and hands targets back to plain HPAs. Installed as `kubectl-neap` it is also `kubectl neap`.
 //!
 //! Nothing is decided here but by the coordinator's own engine; this crate reads, drives and prints.
@@ -9,18 +9,20 @@ mod answers;
 mod args;
 mod cluster;
 mod completion;
+mod demo;
 mod duration;
 mod error;
 mod explain;
 mod get;
 mod handback;
-mod manifest;
+mod local;
 mod measured;
 mod output;
 mod reason;
 mod run;
 mod status;
 mod table;
+mod up;
 
 pub mod chart;
 pub mod load;

@@ -10,7 +10,7 @@ use clap::{CommandFactory, FromArgMatches};
 
 use crate::args::{Cli, Command};
 use crate::error::CliError;
-use crate::{completion, explain, get, handback, simulate, status};
+use crate::{completion, demo, explain, get, handback, simulate, status, up};
 
 /// What a command may know of the machine beyond its arguments.
 pub(crate) struct Surroundings {
@@ -71,6 +71,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn run(cli: Cli, name: &str, around: &Surroundings, out: &mut dyn Write) -> Result<(), CliError> {
     match cli.command {
+        Command::Up(args) => up::run(&args, around, out),
+        Command::Demo(args) => demo::run(args),
         Command::Explain(args) => explain::run(&args, around, out),
         Command::Get(args) => get::run(&args, around, out),
         Command::Status(args) => status::run(&args, out),

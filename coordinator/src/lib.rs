@@ -19,6 +19,7 @@ pub mod ingest;
 pub mod keys;
 pub mod kube_api;
 pub mod leader;
+pub mod local;
 pub mod metrics;
 pub mod poll;
 pub mod publish;

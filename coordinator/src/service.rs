@@ -93,6 +93,8 @@ pub struct Service {
     pub store: Arc<SignalStore>,
     /// What the agents have to read.
     pub wanted: WantedWatch,
+    /// The last decisions.
+    pub explain: Arc<Explain>,
     /// The log: leadership, lease, status.
     pub consensus: Consensus,
     /// Figures; other rooms add theirs.
@@ -172,7 +174,7 @@ impl Service {
         };
         let sharing = Sharing {
             consensus: consensus.clone(),
-            explain,
+            explain: explain.clone(),
             followed: shown.followed.clone(),
             status: Box::new({
                 let shown = shown.clone();
@@ -184,6 +186,7 @@ impl Service {
             world,
             store,
             wanted,
+            explain,
             consensus,
             metrics,
             stop,

@@ -133,6 +133,10 @@ impl Namespaces {
             pid: namespace.pid,
             source,
         };
+        if self.is_own(namespace.id) {
+            // Nothing to enter, and no right needed.
+            return DiagSocket::open().map_err(failed);
+        }
         let kind = Some(LinkNameSpaceType::Network);
         move_into_link_name_space(namespace.file.as_fd(), kind)
             .map_err(|errno| failed(errno.into()))?;
@@ -143,6 +147,15 @@ impl Namespaces {
             "cannot return to the agent's own network namespace: {back:?}"
         );
         socket.map_err(failed)
+    }
+
+    fn is_own(&self, id: NamespaceId) -> bool {
+        self.own.metadata().is_ok_and(|own| {
+            id == NamespaceId {
+                device: own.dev(),
+                inode: own.ino(),
+            }
+        })
     }
 
     /// `/proc/PID/net/snmp` of a process in the namespace. An open one holds the namespace.

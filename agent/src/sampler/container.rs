@@ -11,6 +11,7 @@ use crate::cgroup::file::{CgroupFile, Scratch};
 use crate::cgroup::hierarchy::Hierarchies;
 use crate::cgroup::parse::{self, CpuStat, MemoryEvents};
 use crate::clock::BootTime;
+use crate::process;
 use crate::series::slot::Slot;
 use crate::series::table::{Meaning, Table};
 
@@ -38,6 +39,8 @@ pub(super) struct Container {
     pub(super) id: Arc<str>,
     /// Relative to the root of each hierarchy.
     pub(super) path: PathBuf,
+    /// Of a container without a group: its first process.
+    process: Option<Process>,
     usage: UsageFile,
     throttling: CgroupFile,
     throttling_pause: u8,
@@ -50,11 +53,20 @@ pub(super) struct Container {
     memory: [Slot; 5],
 }
 
+/// A container that is read by /proc.
+#[derive(Debug)]
+struct Process {
+    pid: u32,
+    /// CPU time so far. A descendant that ends without being waited for takes its own along.
+    cpu_us: u64,
+}
+
 impl Container {
-    pub(super) fn new(id: Arc<str>, path: PathBuf) -> Self {
+    pub(super) fn new(id: Arc<str>, path: PathBuf, process: Option<u32>) -> Self {
         Self {
             id,
             path,
+            process: process.map(|pid| Process { pid, cpu_us: 0 }),
             usage: UsageFile::default(),
             throttling: CgroupFile::default(),
             throttling_pause: 0,
@@ -66,6 +78,11 @@ impl Container {
             cpu: Default::default(),
             memory: Default::default(),
         }
+    }
+
+    /// The first process, where it has no group.
+    pub(super) fn process(&self) -> Option<u32> {
+        self.process.as_ref().map(|process| process.pid)
     }
 
     /// Reads the CPU counters.
@@ -91,6 +108,16 @@ impl Container {
     }
 
     fn cpu_stat(&mut self, each: Duration, reading: &mut Reading<'_>) -> CpuStat {
+        if let Some(process) = &mut self.process {
+            let used = process::usage(Path::new("/proc"), process.pid);
+            return CpuStat {
+                usage_us: used.map(|used| {
+                    process.cpu_us = process.cpu_us.max(used.cpu_us);
+                    process.cpu_us
+                }),
+                ..CpuStat::default()
+            };
+        }
         let keep = keep(each);
         let stat = self.usage.read(&self.path, keep, reading);
         match &reading.hierarchies.cpu {
@@ -149,6 +176,10 @@ impl Container {
     }
 
     fn memory(&mut self, each: Duration, reading: &mut Reading<'_>) -> (Option<u64>, MemoryEvents) {
+        if let Some(process) = &self.process {
+            let used = process::usage(Path::new("/proc"), process.pid);
+            return (used.map(|used| used.resident), MemoryEvents::default());
+        }
         let keep = keep(each);
         let usage = self.current.read(&self.path, keep, reading);
         let Reading {

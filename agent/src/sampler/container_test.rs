@@ -30,7 +30,7 @@ impl Fixture {
             root,
             table: Table::default(),
             scratch: Scratch::default(),
-            container: Container::new("c1".into(), "pod/c1".into()),
+            container: Container::new("c1".into(), "pod/c1".into(), None),
         };
         for (path, content) in files {
             fixture.write(path, content);

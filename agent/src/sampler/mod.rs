@@ -29,9 +29,10 @@ use self::pod::Pod;
 use self::sockets::Surroundings;
 use self::spools::Spools;
 use crate::cgroup::file::Scratch;
-use crate::cgroup::tree::{Change, Tree};
+use crate::cgroup::tree::Change;
 use crate::clock::{BootClock, BootTime};
 use crate::directives::{Plan, Settings};
+use crate::local::PodSource;
 use crate::metrics::Metrics;
 use crate::net::namespace::Namespaces;
 use crate::node::NodeReader;
@@ -45,7 +46,7 @@ const SCAN: Duration = Duration::from_secs(1);
 /// What the sampler reads from.
 pub struct Sources {
     /// Pods and containers.
-    pub tree: Tree,
+    pub pods: PodSource,
     /// The node.
     pub node: NodeReader,
     /// Pods' namespaces; none in the restricted profile.
@@ -126,8 +127,8 @@ impl<C: BootClock> Sampler<C> {
         });
         let mut fds = Vec::with_capacity(3);
         fds.push(PollFd::new(&*self.mailbox, PollFlags::IN));
-        if let Some(tree) = self.sources.tree.as_fd() {
-            fds.push(PollFd::from_borrowed_fd(tree, PollFlags::IN));
+        if let Some(pods) = self.sources.pods.as_fd() {
+            fds.push(PollFd::from_borrowed_fd(pods, PollFlags::IN));
         }
         if let Some(trigger) = &self.sources.trigger {
             fds.push(PollFd::new(trigger, PollFlags::PRI));
@@ -216,9 +217,9 @@ impl<C: BootClock> Sampler<C> {
     fn find_pods(&mut self, now: BootTime) {
         if self.scan_due <= now {
             self.scan_due = now.next_multiple(SCAN);
-            self.sources.tree.scan(&mut self.changes);
+            self.sources.pods.scan(&mut self.changes);
         } else {
-            self.sources.tree.follow(&mut self.changes);
+            self.sources.pods.follow(&mut self.changes);
         }
         if self.changes.is_empty() {
             return;
@@ -251,13 +252,13 @@ impl<C: BootClock> Sampler<C> {
                     tracing::debug!(pod = &*uid, "pod appeared");
                     self.metrics.pods_appeared.inc();
                     self.batches.pod_appeared(&uid);
-                    self.pods.insert(
-                        uid.clone(),
-                        Pod::new(uid.clone(), parent, self.plan.pod(&uid), now),
-                    );
+                    let ports = self.sources.pods.ports(&uid);
+                    let pod = Pod::new(uid.clone(), parent, self.plan.pod(&uid), ports, now);
+                    self.pods.insert(uid.clone(), pod);
                 }
                 if let Some(pod) = self.pods.get_mut(&uid) {
-                    pod.add_container(container, path, now);
+                    let process = self.sources.pods.pid(&uid, &container);
+                    pod.add_container(container, path, process, now);
                 }
             }
             Change::ContainerVanished {
@@ -282,14 +283,10 @@ impl<C: BootClock> Sampler<C> {
     }
 
     fn read_sockets(&mut self, now: BootTime) {
-        let hierarchies = self.sources.tree.hierarchies();
-        let Some(root) = hierarchies.discovery_order().next() else {
-            return;
-        };
-        let root = self.sources.tree.root().unwrap_or(root);
+        let root = self.sources.pods.root();
         let mut surroundings = Surroundings {
             namespaces: self.sources.namespaces.as_ref(),
-            root,
+            root: root.as_deref(),
             buffer: self.scratch.buffer(),
             at: now,
             errors: 0,
@@ -306,7 +303,7 @@ impl<C: BootClock> Sampler<C> {
     fn read_cgroups(&mut self, now: BootTime) {
         let clock = &self.clock;
         let mut reading = Reading {
-            hierarchies: self.sources.tree.hierarchies(),
+            hierarchies: self.sources.pods.hierarchies(),
             scratch: &mut self.scratch,
             table: &mut self.table,
         };

@@ -79,7 +79,14 @@ struct PressureFile {
 
 impl Pod {
     /// A pod whose containers are not known yet; `path` is its cgroup.
-    pub(super) fn new(uid: Arc<str>, path: PathBuf, plan: PodPlan, now: BootTime) -> Self {
+    /// `ports` stand for those that the pod declares, where it has no network of its own.
+    pub(super) fn new(
+        uid: Arc<str>,
+        path: PathBuf,
+        plan: PodPlan,
+        ports: Vec<(u16, u16)>,
+        now: BootTime,
+    ) -> Self {
         let mut pod = Self {
             uid,
             path,
@@ -92,7 +99,7 @@ impl Pod {
             memory: MemoryFile::default(),
             charged: None,
             memory_pause: 0,
-            sockets: Sockets::default(),
+            sockets: Sockets::new(ports),
             usage_due: now,
             memory_due: now,
         };
@@ -100,9 +107,16 @@ impl Pod {
         pod
     }
 
-    pub(super) fn add_container(&mut self, id: Arc<str>, path: PathBuf, now: BootTime) {
+    /// `process` is the first one of a container without a group.
+    pub(super) fn add_container(
+        &mut self,
+        id: Arc<str>,
+        path: PathBuf,
+        process: Option<u32>,
+        now: BootTime,
+    ) {
         if !self.containers.iter().any(|container| container.id == id) {
-            self.containers.push(Container::new(id, path));
+            self.containers.push(Container::new(id, path, process));
             // A first point as early as possible: a rate needs two. And of all, whatever was used.
             self.used = None;
             self.charged = None;
@@ -163,7 +177,7 @@ impl Pod {
             let containers = self
                 .containers
                 .iter()
-                .map(|container| container.path.as_path());
+                .map(|container| (container.path.as_path(), container.process()));
             self.sockets
                 .read(&self.uid, &self.plan, containers, now, surroundings, table);
         }

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::cgroup::hierarchy::Hierarchies;
+use crate::cgroup::tree::Tree;
 
 const POD: &str = "0f8c1d2e-3a4b-4c5d-8e6f-7a8b9c0d1e2f";
 
@@ -58,7 +59,10 @@ impl Fixture {
         let mailbox = Arc::new(Mailbox::new().unwrap());
         let metrics = Arc::new(Metrics::new("restricted"));
         let sources = Sources {
-            tree: Tree::new(Hierarchies::detect(root.path()).unwrap(), None),
+            pods: PodSource::Cgroups(
+                Tree::new(Hierarchies::detect(root.path()).unwrap(), None),
+                None,
+            ),
             node: NodeReader::open(Path::new("/proc")).unwrap(),
             namespaces,
             trigger: None,

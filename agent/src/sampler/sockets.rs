@@ -33,8 +33,9 @@ const NEVER: BootTime = BootTime::from_nanos(u64::MAX);
 pub(super) struct Surroundings<'a> {
     /// None where namespaces cannot be entered.
     pub(super) namespaces: Option<&'a Namespaces>,
-    /// Root of the hierarchy in which pods were found, for cgroup.procs.
-    pub(super) root: &'a Path,
+    /// Root of the hierarchy in which pods were found, for cgroup.procs; none where they have no
+    /// groups.
+    pub(super) root: Option<&'a Path>,
     pub(super) buffer: &'a mut [u8],
     /// When this pod is looked at.
     pub(super) at: BootTime,
@@ -47,6 +48,8 @@ pub(super) struct Surroundings<'a> {
 pub(super) struct Sockets {
     inside: Option<Inside>,
     check_due: BootTime,
+    /// Ports that stand for others: declared, and listened on.
+    stand_ins: Vec<(u16, u16)>,
     ports: Vec<Port>,
     unix: Vec<Unix>,
     watched: Vec<Watched>,
@@ -68,6 +71,8 @@ struct Inside {
 
 #[derive(Debug)]
 struct Port {
+    /// As the pod declares it: what is read is reported under this one.
+    declared: u16,
     queue: AcceptQueue,
     interval: Duration,
     due: BootTime,
@@ -99,6 +104,7 @@ impl Default for Sockets {
         Self {
             inside: None,
             check_due: NEVER,
+            stand_ins: Vec::new(),
             ports: Vec::new(),
             unix: Vec::new(),
             watched: Vec::new(),
@@ -112,6 +118,14 @@ impl Default for Sockets {
 }
 
 impl Sockets {
+    /// Nothing is looked up yet. `stand_ins` are listened on in place of declared ports.
+    pub(super) fn new(stand_ins: Vec<(u16, u16)>) -> Self {
+        Self {
+            stand_ins,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn due(&self) -> BootTime {
         self.due
     }
@@ -126,7 +140,7 @@ impl Sockets {
             let wanted = plan
                 .ports
                 .iter()
-                .find(|(wanted, _)| *wanted == port.queue.port());
+                .find(|(wanted, _)| *wanted == port.declared);
             match wanted {
                 Some((_, interval)) => port.set_interval(*interval, now, table),
                 None => port.end(table),
@@ -134,8 +148,9 @@ impl Sockets {
             wanted.is_some()
         });
         for (wanted, interval) in &plan.ports {
-            if !self.ports.iter().any(|port| port.queue.port() == *wanted) {
-                self.ports.push(Port::new(*wanted, *interval, now));
+            if !self.ports.iter().any(|port| port.declared == *wanted) {
+                let actual = actual(&self.stand_ins, *wanted);
+                self.ports.push(Port::new(*wanted, actual, *interval, now));
             }
         }
         self.unix.retain_mut(|unix| {
@@ -191,7 +206,7 @@ impl Sockets {
         &mut self,
         pod: &Arc<str>,
         plan: &PodPlan,
-        containers: impl Iterator<Item = &'p Path>,
+        containers: impl Iterator<Item = (&'p Path, Option<u32>)>,
         now: BootTime,
         surroundings: &mut Surroundings<'_>,
         table: &mut Table,
@@ -215,7 +230,7 @@ impl Sockets {
     fn check<'p>(
         &mut self,
         plan: &PodPlan,
-        containers: impl Iterator<Item = &'p Path>,
+        containers: impl Iterator<Item = (&'p Path, Option<u32>)>,
         now: BootTime,
         surroundings: &mut Surroundings<'_>,
         table: &mut Table,
@@ -231,8 +246,12 @@ impl Sockets {
             return;
         }
         let mut found = None;
-        for container in containers {
-            let pids = processes(&surroundings.root.join(container), surroundings.buffer);
+        for (container, process) in containers {
+            let pids = match (process, surroundings.root) {
+                (Some(process), _) => vec![process],
+                (None, Some(root)) => processes(&root.join(container), surroundings.buffer),
+                (None, None) => Vec::new(),
+            };
             found = namespaces.of_container(&pids, plan.host_network);
             if found.is_some() {
                 break;
@@ -298,7 +317,8 @@ impl Sockets {
             if watched.due > now {
                 continue;
             }
-            if listens(&mut inside.diag, watched.port, &plan.pod_ips)? {
+            let actual = actual(&self.stand_ins, watched.port);
+            if listens(&mut inside.diag, actual, &plan.pod_ips)? {
                 watched.found = Some(at);
                 watched.due = NEVER;
             } else {
@@ -396,9 +416,10 @@ impl Sockets {
 }
 
 impl Port {
-    fn new(port: u16, interval: Duration, now: BootTime) -> Self {
+    fn new(declared: u16, actual: u16, interval: Duration, now: BootTime) -> Self {
         Self {
-            queue: AcceptQueue::new(port),
+            declared,
+            queue: AcceptQueue::new(actual),
             interval,
             due: now,
             backlog: Slot::default(),
@@ -425,7 +446,7 @@ impl Port {
         at: BootTime,
         table: &mut Table,
     ) -> std::io::Result<()> {
-        let (port, each) = (self.queue.port(), self.interval);
+        let (port, each) = (self.declared, self.interval);
         let reading = self.queue.read(diag, pod_ips, at)?;
         self.backlog
             .set(table, reading.map(|reading| reading.backlog), at, || {
@@ -502,6 +523,14 @@ impl Unix {
         self.limit.end(table);
         self.socket = UnixBacklog::new(&self.path);
     }
+}
+
+/// The port to look up for a declared one.
+fn actual(stand_ins: &[(u16, u16)], declared: u16) -> u16 {
+    stand_ins
+        .iter()
+        .find(|(of, _)| *of == declared)
+        .map_or(declared, |(_, actual)| *actual)
 }
 
 /// Process ids in a container's cgroup, or in the groups directly below it: a container that

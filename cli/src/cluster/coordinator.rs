@@ -51,15 +51,12 @@ impl Coordinator {
         flags: &CoordinatorFlags,
         cluster: &ClusterFlags,
     ) -> Result<Self, CliError> {
-        if let Some(base) = &flags.server {
+        if let Some(base) = flags.address(cluster)? {
             let client = reqwest::Client::builder()
                 .timeout(TIMEOUT)
                 .build()
                 .map_err(|error| CliError::Unreachable(error.to_string()))?;
-            return Ok(Self::Direct {
-                base: base.clone(),
-                client,
-            });
+            return Ok(Self::Direct { base, client });
         }
         let cluster = Cluster::connect(cluster).await?;
         Self::of_cluster(cluster.client, flags.neap_namespace.as_deref()).await

@@ -1,8 +1,11 @@
 //! Which cluster, and which namespace of it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
+
+use crate::error::CliError;
+use crate::local;
 
 /// The flags that every command on a cluster takes, named as kubectl's.
 #[derive(Clone, Debug, Default, Args)]
@@ -29,9 +32,46 @@ pub(crate) struct CoordinatorFlags {
     #[arg(long, value_name = "http://HOST:PORT", value_parser = address, env = "NEAP_SERVER")]
     pub(crate) server: Option<reqwest::Url>,
 
+    /// Ask the neap up of this machine: the only one, or the one of this folder
+    #[arg(long, value_name = "DIR", num_args = 0..=1, require_equals = true, default_missing_value = "", conflicts_with_all = ["server", "neap_namespace"])]
+    pub(crate) local: Option<String>,
+
     /// The namespace that Neap runs in; found by its leader's label if absent
     #[arg(long, value_name = "NAMESPACE", env = "NEAP_NAMESPACE")]
     pub(crate) neap_namespace: Option<String>,
+}
+
+impl CoordinatorFlags {
+    /// The address of the coordinator, where it is not to be looked for in a cluster: `--server`,
+    /// `--local`, or a `neap up` where no cluster is configured.
+    ///
+    /// # Errors
+    /// There is no such `neap up`, or more than one.
+    pub(crate) fn address(&self, cluster: &ClusterFlags) -> Result<Option<reqwest::Url>, CliError> {
+        let running = match (&self.server, self.local.as_deref()) {
+            (Some(server), _) => return Ok(Some(server.clone())),
+            (None, Some("")) => local::find(None)?,
+            (None, Some(folder)) => local::find(Some(Path::new(folder)))?,
+            (None, None) if cluster.is_configured() => return Ok(None),
+            (None, None) => match local::find(None) {
+                Ok(running) => running,
+                Err(_) => return Ok(None),
+            },
+        };
+        address(&running.http).map(Some).map_err(CliError::client)
+    }
+}
+
+impl ClusterFlags {
+    /// Whether the flags, the environment or the user's files speak of a cluster.
+    fn is_configured(&self) -> bool {
+        let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        self.context.is_some()
+            || self.kubeconfig.is_some()
+            || set("KUBECONFIG")
+            || set("KUBERNETES_SERVICE_HOST")
+            || std::env::home_dir().is_some_and(|home| home.join(".kube/config").exists())
+    }
 }
 
 fn address(text: &str) -> Result<reqwest::Url, String> {

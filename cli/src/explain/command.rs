@@ -45,7 +45,10 @@ pub(crate) fn run(
         ));
     }
     block_on(async {
-        let namespace = match (&args.cluster.namespace, &args.coordinator.server) {
+        let namespace = match (
+            &args.cluster.namespace,
+            args.coordinator.address(&args.cluster)?,
+        ) {
             (Some(namespace), _) => namespace.clone(),
             (None, Some(_)) => "default".to_owned(),
             (None, None) => Cluster::connect(&args.cluster).await?.namespace,

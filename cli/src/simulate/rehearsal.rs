@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use neap_api::{ScaledObject, TriggerAuthentication};
 use neap_coordinator::decide::{CompileInput, References, compile};
+use neap_coordinator::source::folder::manifest::{self, Document};
 use neap_engine::hpa_spec::HpaSpec;
 use neap_engine::hpa_validation::validate_hpa;
 use neap_engine::{MetricSpec, ScalingSpec, Settings, TriggerSpec, ZeroHandling};
@@ -18,7 +19,6 @@ use super::inputs::Input;
 use super::{drive, stand_in};
 use crate::error::CliError;
 use crate::load::Load;
-use crate::manifest::{self, Document};
 
 /// metrics-server's samples, which an HPA reads, average over about this.
 const METRICS_SERVER_WINDOW: Duration = Duration::from_secs(30);

@@ -13,6 +13,7 @@ use super::authority_store::AuthorityStore;
 use super::caller::{Caller, CallerError};
 use super::credentials::Credentials;
 use super::jwks::SigningKeys;
+use super::local::{LocalAgent, LocalCredentials};
 use super::renewal::{Expiry, Renewal};
 use super::review::{ReviewOutcome, Reviewer};
 use super::token::{self, TokenError, TokenPolicy};
@@ -109,18 +110,26 @@ pub enum IdentityError {
 /// This coordinator's certificates, kept fresh, and the check of agents' tokens.
 pub struct Identity {
     credentials: Arc<Credentials>,
-    renewal: Renewal,
-    keys: SigningKeys,
-    reviewer: Reviewer,
-    policy: TokenPolicy,
+    callers: Callers,
     clock: Arc<dyn Clock>,
+}
+
+/// Who may call, and how it is found out.
+enum Callers {
+    /// Pods of a cluster.
+    Cluster {
+        renewal: Renewal,
+        keys: SigningKeys,
+        reviewer: Reviewer,
+        policy: TokenPolicy,
+    },
+    /// The agent of this very process.
+    Local(LocalAgent),
 }
 
 impl std::fmt::Debug for Identity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Identity")
-            .field("policy", &self.policy)
-            .finish_non_exhaustive()
+        f.debug_struct("Identity").finish_non_exhaustive()
     }
 }
 
@@ -139,18 +148,25 @@ impl Identity {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let credentials = Arc::new(Credentials::new(provider));
         let store = AuthorityStore::new(client.clone(), &config.namespace, &config.authority_name);
-        let identity = Arc::new(Self {
-            keys: SigningKeys::new(client.clone(), clock.clone()),
-            reviewer: Reviewer::new(client, &config.audience),
-            policy: config.token_policy(),
-            renewal: Renewal::new(store, config, credentials.clone()),
-            credentials,
-            clock,
-        });
+        let keys = SigningKeys::new(client.clone(), clock.clone());
+        let reviewer = Reviewer::new(client, &config.audience);
+        let policy = config.token_policy();
+        let renewal = Renewal::new(store, config, credentials.clone());
         let mut wait = Duration::from_millis(200);
         loop {
-            match identity.renewal.renew(identity.clock.wall()).await {
-                Ok(()) => return Ok(Some(identity)),
+            match renewal.renew(clock.wall()).await {
+                Ok(()) => {
+                    return Ok(Some(Arc::new(Self {
+                        credentials,
+                        callers: Callers::Cluster {
+                            renewal,
+                            keys,
+                            reviewer,
+                            policy,
+                        },
+                        clock,
+                    })));
+                }
                 Err(error @ IdentityError::Store(StoreError::Api { .. })) => {
                     tracing::warn!(%error, retry_in = ?wait, "no certificate authority yet");
                 }
@@ -167,14 +183,48 @@ impl Identity {
         }
     }
 
-    /// Renews certificates when they are due, until `shutdown`.
-    pub async fn keep(&self, shutdown: CancellationToken) {
-        self.renewal.run(self.clock.as_ref(), shutdown).await;
+    /// Identity without a cluster: certificates of an authority that lives as long as this process, and
+    /// one agent, on `node`, which proves itself by the token that comes along.
+    ///
+    /// # Errors
+    /// [`IdentityError`].
+    pub fn local(
+        node: &str,
+        clock: Arc<dyn Clock>,
+    ) -> Result<(Arc<Self>, LocalCredentials), IdentityError> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let credentials = Arc::new(Credentials::new(provider));
+        let (agent, shown) = LocalAgent::make(node, &credentials, clock.wall())?;
+        let identity = Self {
+            credentials,
+            callers: Callers::Local(agent),
+            clock,
+        };
+        Ok((Arc::new(identity), shown))
     }
 
-    /// When the certificates in use end; `None` before any was signed.
+    /// Renews certificates when they are due, until `shutdown`.
+    pub async fn keep(&self, shutdown: CancellationToken) {
+        match &self.callers {
+            Callers::Cluster { renewal, .. } => renewal.run(self.clock.as_ref(), shutdown).await,
+            Callers::Local(_) => shutdown.cancelled().await,
+        }
+    }
+
+    #[cfg(test)]
+    fn renewal(&self) -> &Renewal {
+        match &self.callers {
+            Callers::Cluster { renewal, .. } => renewal,
+            Callers::Local(_) => panic!("a local identity renews nothing"),
+        }
+    }
+
+    /// When the certificates in use end; `None` before any was signed, and for those that live as long as the process.
     pub fn expiry(&self) -> Option<Expiry> {
-        self.renewal.expiry()
+        match &self.callers {
+            Callers::Cluster { renewal, .. } => renewal.expiry(),
+            Callers::Local(_) => None,
+        }
     }
 
     /// TLS for the port that agents use.
@@ -195,23 +245,33 @@ impl Identity {
     /// # Errors
     /// [`CallerError`]: the reason, never the token.
     pub async fn verify(&self, token: &str) -> Result<Caller, CallerError> {
+        let (keys, policy) = match &self.callers {
+            Callers::Cluster { keys, policy, .. } => (keys, policy),
+            Callers::Local(agent) => return agent.verify(token),
+        };
         let header = token::header(token)?;
         let id = header.kid.as_deref().ok_or(TokenError::UnknownKey)?;
-        let (issuer, key) = self.keys.find(id).await?;
+        let (issuer, key) = keys.find(id).await?;
         let key = key.ok_or(TokenError::UnknownKey)?;
         Ok(token::verify(
             token,
             &header,
             &key,
             &issuer,
-            &self.policy,
+            policy,
             self.clock.wall(),
         )?)
     }
 
     /// Asks the API server about a token that was verified before; waits for its turn.
     pub async fn review(&self, token: &str, caller: &Caller) -> ReviewOutcome {
-        self.reviewer.review(token, &caller.service_account).await
+        match &self.callers {
+            Callers::Cluster { reviewer, .. } => {
+                reviewer.review(token, &caller.service_account).await
+            }
+            // Made by this process for itself: nobody else could withdraw it.
+            Callers::Local(_) => ReviewOutcome::Valid,
+        }
     }
 }
 

@@ -227,7 +227,7 @@ async fn certificates_are_renewed_while_the_port_is_open() {
         .unwrap();
     bench
         .identity
-        .renewal
+        .renewal()
         .renew(bench.clock.wall())
         .await
         .unwrap();
@@ -242,7 +242,7 @@ async fn certificates_are_renewed_while_the_port_is_open() {
 
     let before = bench.identity.expiry().unwrap();
     let due = bench.clock.wall() + LEAF_LIFE / 3 * 2;
-    bench.identity.renewal.renew(due).await.unwrap();
+    bench.identity.renewal().renew(due).await.unwrap();
     let after = bench.identity.expiry().unwrap();
     assert_eq!(after.coordinator, before.coordinator + LEAF_LIFE / 3 * 2);
     assert_eq!(after.authority, before.authority);
@@ -265,7 +265,7 @@ async fn a_new_authority_signs_only_after_agents_could_learn_of_it() {
     let first = handshake(&bench.identity, &old, "localhost").await.unwrap();
     // Two thirds of the authority's life: the next one joins the bundle and signs nothing yet.
     let due = bench.clock.wall() + Duration::from_secs(487 * 86_400);
-    bench.identity.renewal.renew(due).await.unwrap();
+    bench.identity.renewal().renew(due).await.unwrap();
     let both = bench.published();
     assert_eq!(all_certificates(&both, "bundle").unwrap().len(), 2);
     assert!(both.starts_with(&old));
@@ -273,7 +273,7 @@ async fn a_new_authority_signs_only_after_agents_could_learn_of_it() {
     let peer = bench.identity.peer_tls().borrow().certificate.clone();
     bench
         .identity
-        .renewal
+        .renewal()
         .renew(due + Duration::from_secs(3_700))
         .await
         .unwrap();

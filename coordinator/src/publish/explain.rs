@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use neap_engine::Evaluation;
 use serde::Serialize;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use super::table::{ChangeRow, TargetRow};
 use crate::clock::Clock;
@@ -63,6 +64,16 @@ pub struct Explain {
     all: Mutex<All>,
     clock: Arc<dyn Clock>,
     limit: usize,
+    changed: watch::Sender<u64>,
+}
+
+/// What is known of one target now.
+#[derive(Debug, Clone, Default)]
+pub struct Latest {
+    /// The last decision.
+    pub evaluation: Option<Arc<Evaluation>>,
+    /// Why nothing is decided.
+    pub fault: Option<String>,
 }
 
 /// One line of the list of targets.
@@ -91,6 +102,7 @@ impl Explain {
             all: Mutex::default(),
             clock,
             limit: BYTES,
+            changed: watch::Sender::new(0),
         }
     }
 
@@ -101,6 +113,11 @@ impl Explain {
 
     /// Remembers a decision; as a change where it wants other replicas than the last one kept.
     pub fn record(&self, key: &TargetKey, evaluation: &Arc<Evaluation>, owner: &Owner) {
+        self.remember(key, evaluation, owner);
+        self.tell();
+    }
+
+    fn remember(&self, key: &TargetKey, evaluation: &Arc<Evaluation>, owner: &Owner) {
         let decision = Decision {
             wall: self.clock.wall(),
             evaluation: evaluation.clone(),
@@ -139,9 +156,30 @@ impl Explain {
         }
     }
 
+    /// Changes with every decision and fault.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// The last decision about each target, by name.
+    pub fn latest(&self) -> BTreeMap<TargetKey, Latest> {
+        let all = self.all();
+        let latest = all.targets.iter().map(|(key, of)| {
+            let evaluation = of.latest.as_ref().map(|latest| latest.evaluation.clone());
+            let fault = of.fault.clone();
+            (key.clone(), Latest { evaluation, fault })
+        });
+        latest.collect()
+    }
+
+    fn tell(&self) {
+        self.changed.send_modify(|version| *version += 1);
+    }
+
     /// Remembers why nothing is decided.
     pub fn fault(&self, key: &TargetKey, fault: &str) {
         self.all().targets.entry(key.clone()).or_default().fault = Some(fault.to_owned());
+        self.tell();
     }
 
     /// The target is gone.

@@ -6,6 +6,7 @@ mod desk;
 mod explain;
 mod http;
 pub mod kube;
+pub mod local;
 mod merge;
 mod port;
 mod series;
@@ -14,7 +15,7 @@ mod status;
 mod table;
 
 pub use desk::Desk;
-pub use explain::{Explain, Summary};
+pub use explain::{Explain, Latest, Summary};
 pub(crate) use http::figures;
 pub use http::{HttpState, router};
 pub use port::{EventNote, EventSeverity, PublishError, Publisher};

@@ -1,7 +1,8 @@
-//! What scales: the scale subresource, later local processes, or nothing (`observe`).
+//! What scales: the scale subresource, local processes, or nothing (`observe`).
 
 pub mod kube;
 mod last_writer;
+pub mod local;
 pub mod observe;
 
 use std::time::Duration;

@@ -1,9 +1,10 @@
-//! Where objects come from: the API server's watches, or later a folder of manifests.
+//! Where objects come from: the API server's watches, or a folder of manifests.
 //!
 //! An [`ObjectSource`] fills a [`World`](crate::world::World) and keeps it warm on every replica, follower or
 //! leader. [`SecretReader`] is the one way to Secrets and ConfigMaps: by name, on demand, and
 //! only for what a trigger names.
 
+pub mod folder;
 pub mod kube;
 
 use std::collections::BTreeMap;

@@ -3,6 +3,7 @@
 
 mod discovery;
 mod follow;
+mod given;
 mod hpa;
 mod keda_lease;
 mod lean;
@@ -15,6 +16,7 @@ mod targets;
 mod template;
 
 pub use discovery::Discovery;
+pub(crate) use given::Given;
 pub use reader::KubeReader;
 pub use run::KubeSource;
 pub use scope::Scope;

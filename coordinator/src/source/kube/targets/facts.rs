@@ -9,7 +9,7 @@ use crate::source::kube::lean::LeanWorkload;
 use crate::source::kube::template::pod_template;
 use crate::world::{PodTemplate, ScaleResource, Selector, TargetFacts};
 
-pub(super) fn workload_facts(
+pub(in crate::source::kube) fn workload_facts(
     resource: &Arc<ScaleResource>,
     object: &LeanWorkload,
 ) -> Option<TargetFacts> {

@@ -11,4 +11,5 @@ mod read;
 mod shared;
 mod sinks;
 
+pub(super) use facts::workload_facts;
 pub(super) use follow::Targets;
