@@ -114,7 +114,7 @@ impl Explain {
     /// Remembers a decision; as a change where it wants other replicas than the last one kept.
     pub fn record(&self, key: &TargetKey, evaluation: &Arc<Evaluation>, owner: &Owner) {
         self.remember(key, evaluation, owner);
-        self.tell();
+        self.announce();
     }
 
     fn remember(&self, key: &TargetKey, evaluation: &Arc<Evaluation>, owner: &Owner) {
@@ -172,14 +172,14 @@ impl Explain {
         latest.collect()
     }
 
-    fn tell(&self) {
+    fn announce(&self) {
         self.changed.send_modify(|version| *version += 1);
     }
 
     /// Remembers why nothing is decided.
     pub fn fault(&self, key: &TargetKey, fault: &str) {
         self.all().targets.entry(key.clone()).or_default().fault = Some(fault.to_owned());
-        self.tell();
+        self.announce();
     }
 
     /// The target is gone.

@@ -236,7 +236,7 @@ impl Replica {
     ) -> Self {
         let world = Arc::new(World::new());
         let ports = Ports {
-            source: Arc::new(ByHand),
+            source: Arc::new(ByHand { listed: true }),
             scaler: scaler.clone(),
             publisher: FakePublisher::new(),
             secrets: Arc::new(FakeSecrets),
