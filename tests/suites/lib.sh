@@ -63,10 +63,10 @@ install_neap() {
   fi
 }
 
-# build_tests: the binaries and tests of the whole workspace, as "cargo test --workspace" builds them. Any other choice
+# build_tests [--examples]: the binaries and tests of the whole workspace, as "cargo test --workspace" builds them. Any other choice
 # of packages means other features of the dependencies, and those built a second time.
 build_tests() {
-  cargo build --workspace --bins --tests --locked --quiet || { failed=$((failed + 1)); closing; exit 1; }
+  cargo build --workspace --bins --tests "$@" --locked --quiet || { failed=$((failed + 1)); closing; exit 1; }
 }
 
 # cargo_in_bed --test NAME... -- ...: "cargo test" of what is built already, in the bed's network, with what the tests
