@@ -150,7 +150,7 @@ mod tests {
             all.extend(args);
             parse(&all).unwrap().spool_roots
         };
-        assert_eq!(roots(&[]), [PathBuf::new(); 0]);
+        assert!(roots(&[]).is_empty());
         let given = ["--spool-root", "/a/", "--spool-root", "/b/./c,/d"];
         assert_eq!(roots(&given), ["/a", "/b/c", "/d"].map(PathBuf::from));
     }

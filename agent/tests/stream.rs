@@ -281,7 +281,7 @@ async fn files_in_a_spool_are_counted_below_the_allowed_roots_only() {
     let mut stream = leader.accept(PATIENCE).await;
     assert_eq!(
         stream.hello.capabilities.as_ref().unwrap().spool_roots,
-        [root.clone()]
+        std::slice::from_ref(&root)
     );
     stream.lead(1, &[]);
     let spool = |path: String| Spool {

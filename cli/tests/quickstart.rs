@@ -1,6 +1,7 @@
 //! The README's first command, as a newcomer runs it. Needs a minute, and a terminal program
 //! (`script` of util-linux): run by `tests/run quickstart`.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests are not seen as tests by clippy
 #![expect(clippy::disallowed_methods, reason = "the tests' own deadlines")]
 
 use std::collections::BTreeMap;

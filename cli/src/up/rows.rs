@@ -71,11 +71,14 @@ impl Row {
     }
 }
 
+/// Where the manifest of a target stands.
+type Places = Box<dyn Fn(&TargetKey) -> Option<Place> + Send + Sync>;
+
 /// Where rows come from.
 pub(super) struct Source {
     world: Arc<World>,
     explain: Arc<Explain>,
-    place: Box<dyn Fn(&TargetKey) -> Option<Place> + Send + Sync>,
+    place: Places,
     reports: Reports,
 }
 

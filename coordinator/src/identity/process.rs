@@ -117,14 +117,17 @@ pub struct Identity {
 /// Who may call, and how it is found out.
 enum Callers {
     /// Pods of a cluster.
-    Cluster {
-        renewal: Renewal,
-        keys: SigningKeys,
-        reviewer: Reviewer,
-        policy: TokenPolicy,
-    },
+    Cluster(Box<ClusterCallers>),
     /// The agent of this very process.
     Local(LocalAgent),
+}
+
+/// What knowing the pods of a cluster takes.
+struct ClusterCallers {
+    renewal: Renewal,
+    keys: SigningKeys,
+    reviewer: Reviewer,
+    policy: TokenPolicy,
 }
 
 impl std::fmt::Debug for Identity {
@@ -158,12 +161,12 @@ impl Identity {
                 Ok(()) => {
                     return Ok(Some(Arc::new(Self {
                         credentials,
-                        callers: Callers::Cluster {
+                        callers: Callers::Cluster(Box::new(ClusterCallers {
                             renewal,
                             keys,
                             reviewer,
                             policy,
-                        },
+                        })),
                         clock,
                     })));
                 }
@@ -206,7 +209,7 @@ impl Identity {
     /// Renews certificates when they are due, until `shutdown`.
     pub async fn keep(&self, shutdown: CancellationToken) {
         match &self.callers {
-            Callers::Cluster { renewal, .. } => renewal.run(self.clock.as_ref(), shutdown).await,
+            Callers::Cluster(cluster) => cluster.renewal.run(self.clock.as_ref(), shutdown).await,
             Callers::Local(_) => shutdown.cancelled().await,
         }
     }
@@ -214,7 +217,7 @@ impl Identity {
     #[cfg(test)]
     fn renewal(&self) -> &Renewal {
         match &self.callers {
-            Callers::Cluster { renewal, .. } => renewal,
+            Callers::Cluster(cluster) => &cluster.renewal,
             Callers::Local(_) => panic!("a local identity renews nothing"),
         }
     }
@@ -222,7 +225,7 @@ impl Identity {
     /// When the certificates in use end; `None` before any was signed, and for those that live as long as the process.
     pub fn expiry(&self) -> Option<Expiry> {
         match &self.callers {
-            Callers::Cluster { renewal, .. } => renewal.expiry(),
+            Callers::Cluster(cluster) => cluster.renewal.expiry(),
             Callers::Local(_) => None,
         }
     }
@@ -246,7 +249,7 @@ impl Identity {
     /// [`CallerError`]: the reason, never the token.
     pub async fn verify(&self, token: &str) -> Result<Caller, CallerError> {
         let (keys, policy) = match &self.callers {
-            Callers::Cluster { keys, policy, .. } => (keys, policy),
+            Callers::Cluster(cluster) => (&cluster.keys, &cluster.policy),
             Callers::Local(agent) => return agent.verify(token),
         };
         let header = token::header(token)?;
@@ -266,8 +269,11 @@ impl Identity {
     /// Asks the API server about a token that was verified before; waits for its turn.
     pub async fn review(&self, token: &str, caller: &Caller) -> ReviewOutcome {
         match &self.callers {
-            Callers::Cluster { reviewer, .. } => {
-                reviewer.review(token, &caller.service_account).await
+            Callers::Cluster(cluster) => {
+                cluster
+                    .reviewer
+                    .review(token, &caller.service_account)
+                    .await
             }
             // Made by this process for itself: nobody else could withdraw it.
             Callers::Local(_) => ReviewOutcome::Valid,

@@ -172,6 +172,7 @@ fn base(trigger_type: &str) -> &'static [(&'static str, &'static str)] {
         "mysql" => &[("query", "SELECT 1"), ("queryValue", "1")],
         "node-accept-queue" => &[("port", "80"), ("value", "1")],
         "node-pressure" => &[("resource", "cpu"), ("value", "1")],
+        "node-spool" => &[("path", "/var/spool/in"), ("value", "5")],
         "postgresql" => &[
             ("query", "SELECT 1"),
             ("targetQueryValue", "1"),

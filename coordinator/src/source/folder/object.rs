@@ -97,7 +97,7 @@ impl fmt::Display for ObjectId {
 
 /// An object.
 #[derive(Debug, Clone)]
-pub(super) enum Object {
+pub(super) enum Manifest {
     Secret(Data),
     ConfigMap(Data),
     Service(Box<Service>),
@@ -175,16 +175,22 @@ pub(super) fn head(document: &Document) -> Head {
 }
 
 /// Reads the whole of `document`, which is `id`.
-pub(super) fn object(document: &Document, id: &ObjectId, folder: &Path) -> Result<Object, Fault> {
-    let unreadable = |error: ManifestError| Fault {
-        subject: id.to_string(),
-        place: Place {
-            file: error.file,
-            line: error.line,
-        },
-        field: error.field,
-        message: error.message,
-        advice: "correct it; the last good version stays in force".to_owned(),
+pub(super) fn object(
+    document: &Document,
+    id: &ObjectId,
+    folder: &Path,
+) -> Result<Manifest, Box<Fault>> {
+    let unreadable = |error: ManifestError| {
+        Box::new(Fault {
+            subject: id.to_string(),
+            place: Place {
+                file: error.file,
+                line: error.line,
+            },
+            field: error.field,
+            message: error.message,
+            advice: "correct it; the last good version stays in force".to_owned(),
+        })
     };
     let namespace = Some(id.key.namespace.to_string()).filter(|text| !text.is_empty());
     let uid = || Some(crate::local::stable_uid(id.kind.name(), &id.key));
@@ -193,7 +199,7 @@ pub(super) fn object(document: &Document, id: &ObjectId, folder: &Path) -> Resul
             let mut object: $type = document.parse().map_err(unreadable)?;
             object.metadata.namespace = namespace;
             object.metadata.uid = uid();
-            Ok(Object::$variant(Box::new(object)))
+            Ok(Manifest::$variant(Box::new(object)))
         }};
     }
     match id.kind {
@@ -207,7 +213,7 @@ pub(super) fn object(document: &Document, id: &ObjectId, folder: &Path) -> Resul
                 .collect();
             let plain = object.string_data.unwrap_or_default().into_iter();
             data.extend(plain.map(|(key, value)| (key, value.into_bytes())));
-            Ok(Object::Secret(data))
+            Ok(Manifest::Secret(data))
         }
         Kind::ConfigMap => {
             let object: ConfigMap = document.parse().map_err(unreadable)?;
@@ -215,12 +221,12 @@ pub(super) fn object(document: &Document, id: &ObjectId, folder: &Path) -> Resul
             let mut data: Data = text.map(|(key, value)| (key, value.into_bytes())).collect();
             let binary = object.binary_data.unwrap_or_default().into_iter();
             data.extend(binary.map(|(key, value)| (key, value.0)));
-            Ok(Object::ConfigMap(data))
+            Ok(Manifest::ConfigMap(data))
         }
         Kind::Service => {
             let mut object: Service = document.parse().map_err(unreadable)?;
             object.metadata.namespace = namespace;
-            Ok(Object::Service(Box::new(object)))
+            Ok(Manifest::Service(Box::new(object)))
         }
         Kind::Deployment => {
             let object: Deployment = document.parse().map_err(unreadable)?;
@@ -243,7 +249,7 @@ fn workload(
     id: &ObjectId,
     parts: Parts,
     folder: &Path,
-) -> Result<Object, Fault> {
+) -> Result<Manifest, Box<Fault>> {
     let command = document.line_of("spec.template.spec.containers.command");
     Workload::new(
         parts,
@@ -252,19 +258,19 @@ fn workload(
         place(document, command),
         folder.to_owned(),
     )
-    .map(|workload| Object::Workload(Box::new(workload)))
+    .map(|workload| Manifest::Workload(Box::new(workload)))
     .map_err(|refusal| {
         let Refusal {
             field,
             message,
             advice,
         } = refusal;
-        Fault {
+        Box::new(Fault {
             subject: id.to_string(),
             place: place(document, document.line_of(&field)),
             field: Some(field),
             message,
             advice,
-        }
+        })
     })
 }

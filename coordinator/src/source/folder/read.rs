@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::manifest::{self, Document};
-use super::object::{Head, Object, ObjectId, head, object};
+use super::object::{Head, Manifest, ObjectId, head, object};
 use crate::local::{Fault, Place};
 
 /// Files that are read at most; a folder with more is not one of manifests.
@@ -53,7 +53,7 @@ struct FileSeen {
 /// One look's outcome, in the order in which it is to be applied.
 #[derive(Debug, Default)]
 pub(super) struct Changed {
-    pub(super) applied: BTreeMap<ObjectId, (Object, Place)>,
+    pub(super) applied: BTreeMap<ObjectId, (Manifest, Place)>,
     pub(super) removed: BTreeSet<ObjectId>,
     pub(super) faults: Vec<(Option<ObjectId>, Fault)>,
     /// Subjects that are in order (again).
@@ -167,7 +167,7 @@ impl Folder {
                         seen.objects.insert(id.clone());
                     }
                     seen.faults.insert(fault.subject.clone());
-                    changed.faults.push((Some(id), fault));
+                    changed.faults.push((Some(id), *fault));
                 }
             }
         }
@@ -190,7 +190,7 @@ impl Folder {
         document: &Document,
         id: &ObjectId,
         seen: &FileSeen,
-    ) -> Result<Object, Fault> {
+    ) -> Result<Manifest, Box<Fault>> {
         let other = self
             .files
             .iter()
@@ -198,13 +198,13 @@ impl Folder {
             .map(|(file, _)| file.display().to_string());
         let twice = seen.objects.contains(id).then(|| document.file.clone());
         if let Some(other) = other.or(twice) {
-            return Err(Fault {
+            return Err(Box::new(Fault {
                 subject: format!("{id} (the second)"),
                 place: super::object::place(document, document.line()),
                 field: Some("metadata.name".to_owned()),
                 message: format!("{id} stands in {other} already"),
                 advice: "remove or rename one of them; the first counts".to_owned(),
-            });
+            }));
         }
         object(document, id, &self.path)
     }

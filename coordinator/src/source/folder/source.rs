@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tokio_util::sync::CancellationToken;
 
-use super::object::{Kind, Object, ObjectId};
+use super::object::{Kind, Manifest, ObjectId};
 use super::read::{Changed, Folder, FolderError};
 use crate::clock::{Boottime, Clock};
 use crate::keys::TargetKey;
@@ -94,24 +94,24 @@ impl FolderSource {
         }
     }
 
-    fn apply_one(&self, world: &World, id: &ObjectId, object: Object, place: Place) {
+    fn apply_one(&self, world: &World, id: &ObjectId, object: Manifest, place: Place) {
         let key = id.key.clone();
         match object {
-            Object::Secret(data) => self.objects.set_secret(key, Some(data)),
-            Object::ConfigMap(data) => self.objects.set_config_map(key, Some(data)),
-            Object::Service(service) => self.objects.apply_service(key, *service, place),
-            Object::Workload(workload) => {
+            Manifest::Secret(data) => self.objects.set_secret(key, Some(data)),
+            Manifest::ConfigMap(data) => self.objects.set_config_map(key, Some(data)),
+            Manifest::Service(service) => self.objects.apply_service(key, *service, place),
+            Manifest::Workload(workload) => {
                 for field in workload.without_effect() {
                     self.reports
                         .note(format!("{place}: {id}: {field} has no effect here"));
                 }
                 self.objects.apply_workload(*workload);
             }
-            Object::TriggerAuthentication(object) => world.apply_authentication(*object),
-            Object::ClusterTriggerAuthentication(object) => {
+            Manifest::TriggerAuthentication(object) => world.apply_authentication(*object),
+            Manifest::ClusterTriggerAuthentication(object) => {
                 world.apply_cluster_authentication(*object);
             }
-            Object::ScaledObject(mut object) => {
+            Manifest::ScaledObject(mut object) => {
                 object.metadata.creation_timestamp = Some(Time(self.began));
                 let known = world.scaled_object(&key);
                 let generation = known.map_or(1, |known| {
