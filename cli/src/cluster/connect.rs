@@ -31,7 +31,7 @@ impl Cluster {
             context: flags.context.clone(),
             ..KubeConfigOptions::default()
         };
-        let wrong = |error: &dyn std::error::Error| CliError::client(chain(error));
+        let wrong = |error: &dyn std::error::Error| CliError::client(crate::error::chain(error));
         let config = match &flags.kubeconfig {
             Some(path) => {
                 let kubeconfig = Kubeconfig::read_from(path).map_err(|error| wrong(&error))?;
@@ -55,20 +55,6 @@ impl Cluster {
         let client = Client::try_from(config).map_err(super::from_api)?;
         Ok(Self { client, namespace })
     }
-}
-
-/// The error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 /// Runs `future` to its end.

@@ -131,7 +131,7 @@ async fn up(
         Arc::new(move |running| told.set(running.into_iter().map(agent::pod))),
     )
     .await
-    .map_err(|error| CliError::client(chain(&error)))?;
+    .map_err(|error| CliError::client(crate::error::chain(&error)))?;
     for missing in agent::missing(&coordinator) {
         reports.note(missing);
     }
@@ -178,12 +178,12 @@ async fn up(
         let step = tokio::select! {
             report = heard.recv() => Step::Report(report),
             ended = &mut running => break ended.map_err(|error| error.to_string())
-                .and_then(|ended| ended.map_err(|error| chain(&error))),
+                .and_then(|ended| ended.map_err(|error| crate::error::chain(&error))),
             ended = &mut agent, if !stopping => {
                 shutdown.cancel();
                 let why = match ended {
                     Ok(Ok(())) => "it was not asked to".to_owned(),
-                    Ok(Err(error)) => chain(&error),
+                    Ok(Err(error)) => crate::error::chain(&error),
                     Err(error) => error.to_string(),
                 };
                 let _ = (&mut running).await;
@@ -250,18 +250,4 @@ fn view<'a>(args: &UpArgs, out: &'a mut dyn Write) -> Result<Box<dyn View + 'a>,
         return Ok(Box::new(Plain::new(out)));
     }
     Ok(Box::new(Screen::new()?))
-}
-
-/// The error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    text
 }
