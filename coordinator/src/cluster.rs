@@ -13,9 +13,7 @@ use crate::config::Config;
 use crate::decide::{DecideSettings, FORMAT};
 use crate::fitness::Fitness;
 use crate::identity::{Identity, IdentityConfig, IdentityError};
-use crate::ingest::{
-    self, Addresses, IngestCollector, IngestFigures, IngestLimits, IngestParts, StreamSlots,
-};
+use crate::ingest::{self, Addresses};
 use crate::kube_api::{ClientError, infer_client};
 use crate::leader::LeaderSign;
 use crate::metrics::CertificateCollector;
@@ -109,7 +107,18 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Clus
     )
     .await?;
     service.serve_http(config.http_listen).await?;
-    serve_agents(&mut service, &config, identity.clone(), clock.clone()).await?;
+    let address = config.node_listen;
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|source| ClusterError::Listen { address, source })?;
+    let leaders = addresses(&config, service.consensus.clone());
+    ingest::serve_agents(
+        &mut service,
+        listener,
+        identity.clone(),
+        leaders,
+        clock.clone(),
+    );
 
     let expiring = identity.clone();
     service
@@ -193,43 +202,6 @@ fn service_config(config: &Config, identity: &Identity) -> ServiceConfig {
         polls: PollLimits::default(),
         namespace: config.namespace.as_str().into(),
     }
-}
-
-/// Takes agents' streams.
-async fn serve_agents(
-    service: &mut Service,
-    config: &Config,
-    identity: Arc<Identity>,
-    clock: Arc<dyn Clock>,
-) -> Result<(), ClusterError> {
-    let address = config.node_listen;
-    let listen = |source| ClusterError::Listen { address, source };
-    let listener = TcpListener::bind(address).await.map_err(listen)?;
-    let (figures, slots) = (Arc::new(IngestFigures::default()), StreamSlots::default());
-    service.metrics.add_collector(Box::new(IngestCollector {
-        figures: figures.clone(),
-        slots: slots.clone(),
-    }));
-    let parts = IngestParts {
-        identity,
-        store: service.store.clone(),
-        world: service.world.clone(),
-        wanted: service.wanted.clone(),
-        leadership: service.consensus.leadership(),
-        addresses: addresses(config, service.consensus.clone()),
-        clock,
-        limits: IngestLimits::default(),
-        figures,
-        slots,
-        stop: service.stop.clone(),
-    };
-    service.spawn("agents' server", async move {
-        let served = ingest::serve(listener, parts).await;
-        served
-            .err()
-            .map_or_else(String::new, |error| error.to_string())
-    });
-    Ok(())
 }
 
 fn addresses(config: &Config, consensus: Consensus) -> Addresses {

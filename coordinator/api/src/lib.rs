@@ -7,7 +7,6 @@
 
 pub mod condition;
 pub mod crd;
-pub mod formula;
 pub mod keys;
 pub mod schema;
 pub mod trigger_authentication;

@@ -20,6 +20,7 @@ mod warnings;
 pub use authentication::trigger_authentication;
 pub use names::MAX_LABEL_VALUE_LENGTH;
 pub use refusal::{Reason, Refusal};
+pub use requests::never_from_zero;
 pub use surroundings::{
     ContainerResources, HpaSummary, NamespaceDefaults, ScaledObjectSummary, Surroundings, Workload,
 };

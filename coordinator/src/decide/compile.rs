@@ -91,10 +91,11 @@ pub fn compile(input: &CompileInput<'_>) -> Result<Compiled, Invalid> {
         defaults: input.references.defaults,
         ..Surroundings::default()
     };
-    let mut faults: Vec<String> = validate::scaled_object(object, &around, Request::default())
-        .iter()
-        .map(ToString::to_string)
-        .collect();
+    let mut refusals = validate::scaled_object(object, &around, Request::default());
+    if let Some(refusal) = validate::never_from_zero(object).filter(|r| !refusals.contains(r)) {
+        refusals.push(refusal);
+    }
+    let mut faults: Vec<String> = refusals.iter().map(ToString::to_string).collect();
     let mut triggers = Vec::with_capacity(object.spec.triggers.len());
     for (index, resolved) in input.references.triggers.iter().enumerate() {
         match neap_triggers::build(&trigger_config(input, index, resolved)) {

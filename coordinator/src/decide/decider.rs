@@ -102,10 +102,6 @@ pub(super) enum Done {
         result: Result<References, AuthError>,
     },
     Written(Box<WriteDone>),
-    Rival {
-        key: TargetKey,
-        manager: Option<String>,
-    },
     Cleared {
         key: TargetKey,
         what: &'static str,

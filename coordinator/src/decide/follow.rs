@@ -93,9 +93,10 @@ impl Decider {
                 recompile |= template_changed;
                 let replicas = facts.replicas;
                 let first = target.scale.is_none();
-                if target.see(facts) && target.contest.changed_outside(replicas, now) {
-                    self.ask_for_rival(key);
+                if target.see(facts) {
+                    target.contest.changed_outside(replicas, now);
                 }
+                self.name_rival(key, now);
                 if first && self.leading.is_some() {
                     self.restore(key);
                 }
@@ -413,7 +414,6 @@ impl Decider {
                 }
             }
             Done::Written(written) => self.on_written(*written),
-            Done::Rival { key, manager } => self.on_rival(&key, manager),
             Done::Cleared { key, what, result } => self.on_cleared(&key, what, result),
         }
     }

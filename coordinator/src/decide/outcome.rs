@@ -33,11 +33,15 @@ impl Decider {
         let Some(target) = self.targets.get_mut(&done.key) else {
             return;
         };
+        target.contest.answered();
         match done.result {
             Ok(written) => {
                 target.pace.done(done.sent + done.took);
                 target.contest.wrote(written.replicas);
-                if let Some(scale) = &mut target.scale {
+                // The watch may have told of something newer meanwhile.
+                if let Some(scale) = target.scale.as_mut().filter(|scale| {
+                    !is_older_version(&written.resource_version, &scale.resource_version)
+                }) {
                     scale.replicas = written.replicas;
                     scale.resource_version = written.resource_version.as_str().into();
                 }
@@ -52,9 +56,9 @@ impl Decider {
                 let refused = done.evaluation.refuse(&error.to_string());
                 target.state = refused.state;
                 let wrote = done.evaluation.write;
-                let contested = done
-                    .fresh
-                    .is_some_and(|fresh| read_anew(target, fresh, &error, wrote, now));
+                if let Some(fresh) = done.fresh {
+                    read_anew(target, fresh, &error, wrote, now);
+                }
                 let again = match &error {
                     ScaleError::Conflict => {
                         tracing::debug!(target = %done.key, "the target changed before the write; deciding again");
@@ -87,35 +91,20 @@ impl Decider {
                 }
                 self.unsaved.insert(done.key.clone());
                 self.due.no_later_than(&done.key, again);
-                if contested {
-                    self.ask_for_rival(&done.key);
-                }
             }
         }
     }
 
-    /// Asks who keeps resetting the replicas.
-    pub(super) fn ask_for_rival(&mut self, key: &TargetKey) {
-        if self.leading.is_none() {
-            return;
-        }
-        let Some(target) = self.targets.get(key) else {
-            return;
-        };
-        let (scaler, done) = (self.parts.scaler.clone(), self.done.clone());
-        let (reference, key) = (target.reference.clone(), key.clone());
-        self.tasks.spawn(async move {
-            let manager = scaler.last_writer(&reference).await;
-            let _ = done.send(Done::Rival { key, manager }).await;
-        });
-    }
-
-    pub(super) fn on_rival(&mut self, key: &TargetKey, manager: Option<String>) {
-        let now = self.parts.clock.boottime();
+    /// Names whoever keeps resetting the replicas, once for each contest. The watch knows the name: a
+    /// conflict that shows the reset first is followed by what the watch tells of it.
+    pub(super) fn name_rival(&mut self, key: &TargetKey, now: Boottime) {
         let Some(target) = self.targets.get_mut(key) else {
             return;
         };
-        let name = manager.unwrap_or_else(|| "a client that the object does not name".to_owned());
+        if self.leading.is_none() || !target.contest.is_news(now) {
+            return;
+        }
+        let name = target.rival();
         let note = EventNote {
             regarding: key.clone(),
             uid: target.object.uid().unwrap_or_default(),
@@ -126,8 +115,7 @@ impl Decider {
                 target.reference
             ),
         };
-        tracing::warn!(target = %key, manager = %name, "someone else keeps resetting the replicas");
-        target.contest.manager = Some(name);
+        tracing::warn!(target = %key, manager = name, "someone else keeps resetting the replicas");
         let ends = target.contest.ends();
         self.parts.desk.event(note);
         self.touch(key);
@@ -264,21 +252,20 @@ impl Decider {
     }
 }
 
-/// Takes in the scale as it was read after a write that failed, or whose fate is not known. True when
-/// that makes the target contested.
+/// Takes in the scale as it was read after a write that failed, or whose fate is not known.
 fn read_anew(
     target: &mut Target,
     fresh: Scale,
     error: &ScaleError,
     wrote: Option<i32>,
     now: Boottime,
-) -> bool {
+) {
     let Some(scale) = &mut target.scale else {
-        return false;
+        return;
     };
     // The watch may have told of something newer meanwhile.
     if is_older_version(&fresh.resource_version, &scale.resource_version) {
-        return false;
+        return;
     }
     let changed = scale.replicas != fresh.replicas;
     *scale = ScaleView {
@@ -290,9 +277,9 @@ fn read_anew(
         // A write of unknown fate that was done after all.
         Some(replicas) if *error != ScaleError::Conflict && replicas == fresh.replicas => {
             target.contest.wrote(replicas);
-            false
         }
-        _ => changed && target.contest.changed_outside(fresh.replicas, now),
+        _ if changed => target.contest.changed_outside(fresh.replicas, now),
+        _ => {}
     }
 }
 

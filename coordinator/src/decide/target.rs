@@ -148,6 +148,17 @@ impl Target {
         }
     }
 
+    /// Who keeps resetting the replicas, in words.
+    pub(super) fn rival(&self) -> String {
+        let named = self
+            .facts
+            .as_ref()
+            .and_then(|facts| facts.last_writer.as_deref());
+        named
+            .unwrap_or("a client that the object does not name")
+            .to_owned()
+    }
+
     /// Takes in the object as last read: a status that someone else wrote is not told as a change.
     pub(super) fn show(&mut self, object: Arc<ScaledObject>) {
         if self.object.uid() == object.uid() {

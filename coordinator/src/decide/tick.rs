@@ -241,7 +241,7 @@ impl Decider {
         let verdict = Verdict::Evaluated {
             evaluation: evaluation.clone(),
             conditions: evaluation.conditions.clone(),
-            contested: contested.then(|| target.contest.manager.clone().unwrap_or_default()),
+            contested: contested.then(|| target.rival()),
             without_agent,
         };
         if !matches!(target.owner, Owner::Keda(_)) {
@@ -405,6 +405,7 @@ impl Decider {
         };
         let Some(scale) = &target.scale else { return };
         target.pace.sent();
+        target.contest.sends(act.to);
         let version = scale.resource_version.clone();
         let reference = target.reference.clone();
         let key = act.key.clone();

@@ -87,30 +87,45 @@ const RESETS_WITHIN: Duration = Duration::from_secs(600);
 #[derive(Debug, Default)]
 pub(super) struct Contest {
     written: Option<i32>,
+    /// What is on its way: the watch may tell of it before the answer comes.
+    sent: Option<i32>,
     resets: VecDeque<Boottime>,
-    /// Field manager of the last reset, once the target is contested and it is known.
-    pub(super) manager: Option<String>,
+    /// It was told who contests it.
+    told: bool,
 }
 
 impl Contest {
+    /// A write of `replicas` goes out.
+    pub(super) fn sends(&mut self, replicas: i32) {
+        self.sent = Some(replicas);
+    }
+
+    /// What became of it is known.
+    pub(super) fn answered(&mut self) {
+        self.sent = None;
+    }
+
     /// This process wrote `replicas`.
     pub(super) fn wrote(&mut self, replicas: i32) {
         self.written = Some(replicas);
     }
 
-    /// The replicas were seen at `replicas`, changed by someone else. True when that makes the
-    /// target contested and it was not before.
-    pub(super) fn changed_outside(&mut self, replicas: i32, now: Boottime) -> bool {
-        if self.written.is_none_or(|written| written == replicas) {
-            return false;
+    /// The replicas were seen at `replicas`, changed by someone else.
+    pub(super) fn changed_outside(&mut self, replicas: i32, now: Boottime) {
+        if self.written.is_none_or(|written| written == replicas) || self.sent == Some(replicas) {
+            return;
         }
-        let before = self.is_contested(now);
+        self.told &= self.is_contested(now);
         self.written = None;
         self.resets.push_back(now);
         while self.resets.len() > RESETS {
             self.resets.pop_front();
         }
-        !before && self.is_contested(now)
+    }
+
+    /// True once for each contest.
+    pub(super) fn is_news(&mut self, now: Boottime) -> bool {
+        self.is_contested(now) && !std::mem::replace(&mut self.told, true)
     }
 
     /// Someone reset what was written three times within ten minutes.
@@ -186,27 +201,38 @@ mod tests {
     #[test]
     fn three_resets_in_ten_minutes_make_a_contest() {
         let mut contest = Contest::default();
-        assert!(
-            !contest.changed_outside(9, s(0)),
-            "nothing of ours was undone"
-        );
-        for (at, becomes) in [(10, false), (20, false), (30, true)] {
+        contest.changed_outside(9, s(0));
+        for at in [10, 20, 30] {
+            assert!(!contest.is_news(s(at)));
             contest.wrote(5);
-            assert!(
-                !contest.changed_outside(5, s(at)),
-                "that is what was written"
-            );
-            assert_eq!(contest.changed_outside(2, s(at)), becomes);
-            assert!(!contest.changed_outside(3, s(at)), "one reset counts once");
+            // That is what was written, then a reset, which counts once.
+            for seen in [5, 2, 3] {
+                contest.changed_outside(seen, s(at));
+            }
         }
+        assert!(contest.is_news(s(30)));
+        assert!(!contest.is_news(s(31)), "once");
         assert!(contest.is_contested(s(609)));
         assert!(!contest.is_contested(s(610)));
         assert_eq!(contest.ends(), Some(s(610)));
         contest.wrote(5);
+        contest.changed_outside(2, s(615));
         assert!(
-            contest.changed_outside(2, s(615)),
+            contest.is_news(s(615)),
             "resets at 20, 30 and 615: contested again"
         );
         assert!(!contest.is_contested(s(620)));
+    }
+
+    #[test]
+    fn a_write_that_the_watch_shows_before_its_answer_is_no_reset() {
+        let mut contest = Contest::default();
+        for replicas in 1..=8 {
+            contest.sends(replicas);
+            contest.changed_outside(replicas, s(i64::from(replicas)));
+            contest.answered();
+            contest.wrote(replicas);
+        }
+        assert!(!contest.is_contested(s(8)));
     }
 }

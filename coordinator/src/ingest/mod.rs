@@ -6,6 +6,7 @@
 mod binding;
 mod directives;
 mod figures;
+mod join;
 mod limits;
 mod series;
 mod serve;
@@ -13,5 +14,6 @@ mod spools;
 mod stream;
 
 pub use figures::{IngestCollector, IngestFigures};
+pub use join::serve_agents;
 pub use limits::{IngestLimits, StreamSlots};
 pub use serve::{Addresses, IngestParts, NodeServer, ServeError, serve};

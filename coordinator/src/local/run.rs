@@ -21,9 +21,7 @@ use super::supervisor::{OnPods, RunningPod, Supervisor};
 use crate::clock::{Clock, SystemClock};
 use crate::decide::{DecideSettings, FORMAT};
 use crate::identity::{Identity, IdentityError, LocalCredentials};
-use crate::ingest::{
-    self, Addresses, IngestCollector, IngestFigures, IngestLimits, IngestParts, StreamSlots,
-};
+use crate::ingest::{self, Addresses};
 use crate::keys::TargetKey;
 use crate::poll::PollLimits;
 use crate::publish::Explain;
@@ -180,7 +178,17 @@ impl LocalCoordinator {
         )
         .await?;
         let http = service.serve_http(config.http).await?;
-        let agents = serve_agent(&mut service, identity, clock.clone()).await?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .await
+            .map_err(UpError::Start)?;
+        let agents = listener.local_addr().map_err(UpError::Start)?;
+        // A cluster of one has no names: the address is all there is.
+        let addresses = Addresses {
+            name: String::new(),
+            suffix: agents.to_string(),
+            members: Arc::new(|| vec![String::new()]),
+        };
+        ingest::serve_agents(&mut service, listener, identity, addresses, clock.clone());
 
         let shared = Shared {
             objects,
@@ -263,46 +271,4 @@ fn base_env() -> Vec<(String, String)> {
     };
     env.push(("PATH".to_owned(), path));
     env
-}
-
-/// Takes the agent's stream, on loopback.
-async fn serve_agent(
-    service: &mut Service,
-    identity: Arc<Identity>,
-    clock: Arc<dyn Clock>,
-) -> Result<SocketAddr, UpError> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .await
-        .map_err(UpError::Start)?;
-    let address = listener.local_addr().map_err(UpError::Start)?;
-    let (figures, slots) = (Arc::new(IngestFigures::default()), StreamSlots::default());
-    service.metrics.add_collector(Box::new(IngestCollector {
-        figures: figures.clone(),
-        slots: slots.clone(),
-    }));
-    let parts = IngestParts {
-        identity,
-        store: service.store.clone(),
-        world: service.world.clone(),
-        wanted: service.wanted.clone(),
-        leadership: service.consensus.leadership(),
-        // A cluster of one has no names: the address is all there is.
-        addresses: Addresses {
-            name: String::new(),
-            suffix: address.to_string(),
-            members: Arc::new(|| vec![String::new()]),
-        },
-        clock,
-        limits: IngestLimits::default(),
-        figures,
-        slots,
-        stop: service.stop.clone(),
-    };
-    service.spawn("agent's server", async move {
-        let served = ingest::serve(listener, parts).await;
-        served
-            .err()
-            .map_or_else(String::new, |error| error.to_string())
-    });
-    Ok(address)
 }

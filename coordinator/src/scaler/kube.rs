@@ -11,12 +11,10 @@ use axum::http::header::USER_AGENT;
 use axum::http::{Request, Response, StatusCode};
 use futures::future::BoxFuture;
 use k8s_openapi::api::autoscaling::v1::Scale as KubeScale;
+use kube::Client;
 use kube::client::Body;
-use kube::core::{ApiResource, DynamicObject};
-use kube::{Api, Client};
 use serde_json::json;
 
-use super::last_writer::last_writer;
 use super::{Scale, ScaleError, Scaler, Written};
 use crate::clock::{Boottime, Clock};
 use crate::keys::{LeaderId, TargetRef};
@@ -121,21 +119,6 @@ impl KubeScaler {
             other => other,
         }
     }
-
-    async fn manager(&self, target: &TargetRef) -> Option<String> {
-        let resource = self.resolve(target).await.ok()?;
-        let api_resource = ApiResource {
-            group: resource.group.to_string(),
-            version: resource.version.to_string(),
-            api_version: resource.api_version(),
-            kind: resource.kind.to_string(),
-            plural: resource.plural.to_string(),
-        };
-        let api: Api<DynamicObject> =
-            Api::namespaced_with(self.client.clone(), &target.namespace, &api_resource);
-        let metadata = api.get_metadata(&target.name).await.ok()?.metadata;
-        last_writer(&metadata.managed_fields?)
-    }
 }
 
 impl Scaler for KubeScaler {
@@ -165,14 +148,6 @@ impl Scaler for KubeScaler {
             tokio::time::timeout(left, patch)
                 .await
                 .unwrap_or(Err(ScaleError::Timeout))
-        })
-    }
-
-    fn last_writer<'a>(&'a self, target: &'a TargetRef) -> BoxFuture<'a, Option<String>> {
-        Box::pin(async move {
-            tokio::time::timeout(READ_TIMEOUT, self.manager(target))
-                .await
-                .unwrap_or(None)
         })
     }
 }

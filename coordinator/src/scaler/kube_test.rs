@@ -268,28 +268,3 @@ async fn a_silent_server_is_given_up_at_the_deadline() {
         "on the paused clock"
     );
 }
-
-#[tokio::test]
-async fn who_resets_the_replicas_is_read_from_the_object() {
-    let bench = bench();
-    let entry = |manager: &str| {
-        json!({"manager": manager, "operation": "Update", "apiVersion": "apps/v1", "fieldsType": "FieldsV1",
-               "time": "2026-11-22T10:00:00Z", "fieldsV1": {"f:spec": {"f:replicas": {}}}})
-    };
-    bench.api.get(
-        "/apis/apps/v1/namespaces/shop/deployments/web",
-        json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
-               "metadata": {"name": "web", "managedFields": [entry("argocd-controller"), entry("neap")]}}),
-    );
-    assert_eq!(
-        bench.scaler.last_writer(&web()).await.as_deref(),
-        Some("argocd-controller")
-    );
-    assert_eq!(
-        bench
-            .scaler
-            .last_writer(&TargetRef::new("shop", "apps/v1", "Deployment", "gone"))
-            .await,
-        None
-    );
-}

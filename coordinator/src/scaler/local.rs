@@ -68,8 +68,4 @@ impl Scaler for LocalScaler {
                 .set_scale(&workload_id(target)?, replicas, resource_version)
         })
     }
-
-    fn last_writer<'a>(&'a self, _: &'a TargetRef) -> BoxFuture<'a, Option<String>> {
-        Box::pin(async { None })
-    }
 }

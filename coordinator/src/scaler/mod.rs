@@ -1,7 +1,6 @@
 //! What scales: the scale subresource, local processes, or nothing (`observe`).
 
 pub mod kube;
-mod last_writer;
 pub mod local;
 pub mod observe;
 
@@ -57,10 +56,6 @@ pub trait Scaler: Send + Sync {
         leader: LeaderId,
         deadline: Boottime,
     ) -> BoxFuture<'a, Result<Written, ScaleError>>;
-
-    /// Who last set `spec.replicas` of `target`: the field manager, where the object keeps that.
-    /// Asked only when someone keeps resetting what was written, to name them.
-    fn last_writer<'a>(&'a self, target: &'a TargetRef) -> BoxFuture<'a, Option<String>>;
 }
 
 /// Why a scale could not be read or written.

@@ -46,10 +46,6 @@ impl Scaler for ObserveScaler {
             )))
         })
     }
-
-    fn last_writer<'a>(&'a self, target: &'a TargetRef) -> BoxFuture<'a, Option<String>> {
-        self.reads.last_writer(target)
-    }
 }
 
 #[cfg(test)]
@@ -79,10 +75,6 @@ mod tests {
             _: Boottime,
         ) -> BoxFuture<'a, Result<Written, ScaleError>> {
             panic!("an observed target was written");
-        }
-
-        fn last_writer<'a>(&'a self, _: &'a TargetRef) -> BoxFuture<'a, Option<String>> {
-            Box::pin(async { None })
         }
     }
 

@@ -125,10 +125,12 @@ pub struct TargetFacts {
     pub deleting: bool,
     /// `spec.template`, where it has one.
     pub template: Option<Arc<PodTemplate>>,
+    /// The field manager, other than Neap's, that was last seen to set the replicas.
+    pub last_writer: Option<Arc<str>>,
 }
 
 impl TargetFacts {
-    /// True when both differ in their resource version only.
+    /// True when both differ in nothing that a decision rests on.
     pub(super) fn same_but_version(&self, other: &Self) -> bool {
         self.uid == other.uid
             && self.replicas == other.replicas

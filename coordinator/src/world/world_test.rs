@@ -50,6 +50,7 @@ fn facts(replicas: i32, version: &str) -> TargetFacts {
         generation: 1,
         deleting: false,
         template: None,
+        last_writer: None,
     }
 }
 

@@ -84,7 +84,12 @@ fn faults() -> Vec<(&'static str, Value, Vec<&'static str>)> {
             "never-from-zero",
             json!({"scaleTargetRef": {"apiVersion": "example.org/v1", "kind": "Tank", "name": "never-from-zero"},
                    "minReplicaCount": 0, "triggers": [{"type": "node-accept-queue", "metadata": {"port": "80", "value": "4"}}]}),
-            vec!["spec.minReplicaCount", "0", "at least 1"],
+            vec![
+                "scale to zero doesn't work",
+                "spec.minReplicaCount",
+                "0",
+                "1 or more",
+            ],
         ),
         (
             "same-name-twice",

@@ -13,7 +13,7 @@ use neap_coordinator::signals::{
     BootId, ContainerId, NodeName, NodeTime, PodUid, SeriesKey, Signal, SignalLimits, SignalStore,
     Spool, StreamWriter, Subject, WantedSignals,
 };
-use neap_coordinator::world::World;
+use neap_coordinator::world::{TargetFacts, World};
 use neap_coordinator::{Ports, Service, ServiceConfig};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -142,7 +142,17 @@ impl Bench {
     pub(crate) fn set_by_hand(&self, name: &str, replicas: i32) {
         let (_, version) = self.scaler.get(name);
         self.scaler.set(name, replicas, version + 1);
-        self.see(name);
+        self.see_by_hand(name);
+    }
+
+    /// The watch catches up with what someone else set.
+    pub(crate) fn see_by_hand(&self, name: &str) {
+        let (replicas, version) = self.scaler.get(name);
+        let facts = TargetFacts {
+            last_writer: Some("argocd-controller".into()),
+            ..facts(name, replicas, version)
+        };
+        self.world.apply_target_facts(&target_id(name), facts);
     }
 
     /// The pod `name-n`, ready, on the node.

@@ -85,7 +85,6 @@ pub(crate) struct FakeScaler {
     changed: watch::Sender<u64>,
     pub(crate) clock: neap_coordinator::clock::ManualClock,
     echo: Mutex<Option<Echo>>,
-    pub(crate) manager: Mutex<Option<String>>,
 }
 
 impl FakeScaler {
@@ -95,7 +94,6 @@ impl FakeScaler {
             changed: watch::Sender::new(0),
             clock,
             echo: Mutex::default(),
-            manager: Mutex::default(),
         })
     }
 
@@ -218,10 +216,6 @@ impl Scaler for FakeScaler {
             self.changed.send_modify(|n| *n += 1);
             result
         })
-    }
-
-    fn last_writer<'a>(&'a self, _: &'a TargetRef) -> BoxFuture<'a, Option<String>> {
-        Box::pin(async move { self.manager.lock().unwrap().clone() })
     }
 }
 

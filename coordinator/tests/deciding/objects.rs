@@ -46,6 +46,7 @@ pub(crate) fn facts(name: &str, replicas: i32, version: u64) -> TargetFacts {
         generation: 1,
         deleting: false,
         template: None,
+        last_writer: None,
     }
 }
 

@@ -85,7 +85,6 @@ async fn a_write_carries_the_version_last_seen_though_nothing_else_changed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reset_that_a_conflict_shows_first_counts_too() {
     let bench = bench_at_one().await;
-    *bench.scaler.manager.lock().unwrap() = Some("argocd-controller".to_owned());
     for round in 0..3 {
         bench.pod("producer", round + 1);
         bench.advance(Duration::from_millis(1_100));
@@ -97,6 +96,8 @@ async fn a_reset_that_a_conflict_shows_first_counts_too() {
     }
     bench.pod("producer", 4);
     bench.advance(Duration::from_millis(1_100));
+    bench.refusal(2).await;
+    bench.see_by_hand("web");
     let event = bench
         .passing(bench.publisher.event("TargetContested"))
         .await;
@@ -157,7 +158,6 @@ async fn a_refused_write_is_shown_and_tried_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_keeps_resetting_the_replicas_is_named() {
     let bench = bench_at_one().await;
-    *bench.scaler.manager.lock().unwrap() = Some("argocd-controller".to_owned());
     bench.pod("producer", 1);
     for round in 0..3 {
         bench.advance(Duration::from_millis(1_100));

@@ -178,6 +178,14 @@ impl Bench {
         }
     }
 
+    /// Who, other than Neap, was last seen to set the replicas.
+    pub(crate) fn last_writer(&self, target: &TargetRef) -> Option<Arc<str>> {
+        match self.world.target(target) {
+            TargetState::Found(facts) => facts.last_writer.clone(),
+            _ => None,
+        }
+    }
+
     /// A further world, of another scope.
     pub(crate) async fn follow(&self, scope: Scope, keda: Scope) -> (Arc<World>, DropGuard) {
         follow(&self.client, scope, keda, &self.discovery, &self.clock).await

@@ -54,12 +54,7 @@ pub(super) fn check(so: &ScaledObject, around: &Surroundings, refusals: &mut Vec
             }
         }
     }
-    if !spec.triggers.is_empty()
-        && spec.triggers.iter().all(ScaleTrigger::is_pod_local)
-        && spec.min_replicas() == 0
-    {
-        refusals.push(never_from_zero(so));
-    }
+    refusals.extend(never_from_zero(so));
 }
 
 fn missing_request(index: usize, trigger: &ScaleTrigger, container: &str) -> Refusal {
@@ -77,13 +72,20 @@ fn missing_request(index: usize, trigger: &ScaleTrigger, container: &str) -> Ref
     )
 }
 
-fn never_from_zero(so: &ScaledObject) -> Refusal {
+/// The refusal of an object that nothing would ever bring back from zero. KEDA says it of workloads
+/// that it found; it holds for any target.
+pub fn never_from_zero(so: &ScaledObject) -> Option<Refusal> {
+    let triggers = &so.spec.triggers;
+    let can_wake = triggers.iter().any(|trigger| !trigger.is_pod_local());
+    if triggers.is_empty() || can_wake || so.spec.min_replicas() > 0 {
+        return None;
+    }
     let message = if so.spec.has_only_cpu_and_memory_triggers() {
         "scaledobject has only cpu/memory triggers AND minReplica is 0 (scale to zero doesn't work in this case)"
     } else {
         "scaledobject has only triggers on its own pods (cpu, memory, node-accept-queue, node-pressure) AND minReplica is 0 (scale to zero doesn't work in this case)"
     };
-    Refusal::new(
+    Some(Refusal::new(
         Reason::ScaleToZeroRequirementsNotMet,
         message,
         "spec.minReplicaCount",
@@ -91,5 +93,5 @@ fn never_from_zero(so: &ScaledObject) -> Refusal {
             .min_replica_count
             .map_or_else(|| "absent".to_owned(), |n| n.to_string()),
         "1 or more, or a trigger on an event source beside these",
-    )
+    ))
 }

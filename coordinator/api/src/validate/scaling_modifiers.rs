@@ -1,10 +1,11 @@
 //! `spec.advanced.scalingModifiers`, and the fallback that rests on it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+
+use neap_engine::Formula;
 
 use super::{Reason, Refusal};
 use crate::advanced::{ModifiersMetricType, ScalingModifiers};
-use crate::formula::{Formula, FormulaError};
 use crate::scaled_object::ScaledObjectSpec;
 
 const FIELD: &str = "spec.advanced.scalingModifiers";
@@ -57,14 +58,11 @@ fn check_modifiers(
             "a number above 0",
         ));
     };
-    let names: BTreeSet<&str> = spec
-        .triggers
-        .iter()
-        .filter(|t| !t.is_cpu_or_memory())
-        .filter_map(|t| t.name())
-        .collect();
-    if let Err(error) = try_formula(text, &names) {
-        let known: Vec<&str> = names.iter().copied().collect();
+    let named = spec.triggers.iter().filter(|t| !t.is_cpu_or_memory());
+    let known: BTreeSet<&str> = named.filter_map(|t| t.name()).collect();
+    let known: Vec<&str> = known.into_iter().collect();
+    let checked = Formula::parse(text).and_then(|formula| formula.check(&known));
+    if let Err(error) = checked {
         return Err(refuse(
             format!("error validating formula in ScalingModifiers\n{error}"),
             "formula",
@@ -115,15 +113,4 @@ fn check_modifiers(
         ));
     }
     Ok(())
-}
-
-/// Parses the formula and runs it once with -1 for each name, as KEDA's admission does.
-fn try_formula(text: &str, names: &BTreeSet<&str>) -> Result<(), FormulaError> {
-    let values: BTreeMap<String, Option<f64>> = names
-        .iter()
-        .map(|name| ((*name).to_owned(), Some(-1.0)))
-        .collect();
-    Formula::parse(text, names.iter().copied())?
-        .evaluate(&values)
-        .map(drop)
 }

@@ -40,7 +40,8 @@ pub(super) trait Sink {
 }
 
 const BACKOFF_FIRST: Duration = Duration::from_millis(200);
-const BACKOFF_LAST: Duration = Duration::from_secs(30);
+/// A handful of watches from a few replicas may ask this often without being a burden.
+const BACKOFF_LAST: Duration = Duration::from_secs(10);
 /// The server ends a watch after this time; a connection that died silently is noticed soon after.
 const WATCH_SECONDS: u32 = 120;
 const PAGE: u32 = 500;

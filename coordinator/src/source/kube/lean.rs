@@ -3,17 +3,21 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
     LabelSelector, ObjectMeta, OwnerReference, Time,
 };
 use kube::core::NamespaceResourceScope;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 
-/// Metadata without managed fields and finalizers.
+use super::writers::{Writer, last_writer};
+
+/// Metadata without finalizers, and with as much of the managed fields as `M` takes.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct LeanMeta {
+struct LeanMeta<M> {
     name: Option<String>,
     namespace: Option<String>,
     uid: Option<String>,
@@ -27,23 +31,47 @@ struct LeanMeta {
     annotations: Option<BTreeMap<String, String>>,
     #[serde(default)]
     owner_references: Option<Vec<OwnerReference>>,
+    managed_fields: Option<M>,
+}
+
+impl<M> From<LeanMeta<M>> for ObjectMeta {
+    fn from(meta: LeanMeta<M>) -> Self {
+        Self {
+            name: meta.name,
+            namespace: meta.namespace,
+            uid: meta.uid,
+            resource_version: meta.resource_version,
+            generation: meta.generation,
+            creation_timestamp: meta.creation_timestamp,
+            deletion_timestamp: meta.deletion_timestamp,
+            labels: meta.labels,
+            annotations: meta.annotations,
+            owner_references: meta.owner_references,
+            ..Self::default()
+        }
+    }
 }
 
 fn lean_meta<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
-    let meta = LeanMeta::deserialize(deserializer)?;
-    Ok(ObjectMeta {
-        name: meta.name,
-        namespace: meta.namespace,
-        uid: meta.uid,
-        resource_version: meta.resource_version,
-        generation: meta.generation,
-        creation_timestamp: meta.creation_timestamp,
-        deletion_timestamp: meta.deletion_timestamp,
-        labels: meta.labels,
-        annotations: meta.annotations,
-        owner_references: meta.owner_references,
-        ..ObjectMeta::default()
-    })
+    Ok(LeanMeta::<IgnoredAny>::deserialize(deserializer)?.into())
+}
+
+/// Metadata of a target, and who else set its replicas.
+#[derive(Debug, Clone)]
+pub(super) struct TargetMeta {
+    pub(super) meta: ObjectMeta,
+    pub(super) last_writer: Option<Arc<str>>,
+}
+
+impl<'de> Deserialize<'de> for TargetMeta {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut meta = LeanMeta::<Vec<Writer>>::deserialize(deserializer)?;
+        let writers = meta.managed_fields.take().unwrap_or_default();
+        Ok(Self {
+            last_writer: last_writer(&writers).map(Arc::from),
+            meta: meta.into(),
+        })
+    }
 }
 
 /// A null counts as absent, as it does for the API server.
@@ -228,8 +256,7 @@ pub(super) struct LeanHpaStatus {
 /// A Deployment, StatefulSet or ReplicaSet: their scale stands in the object itself.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct LeanWorkload {
-    #[serde(deserialize_with = "lean_meta")]
-    pub(super) metadata: ObjectMeta,
+    pub(super) metadata: TargetMeta,
     #[serde(default)]
     pub(super) spec: LeanWorkloadSpec,
     #[serde(default)]
@@ -253,10 +280,10 @@ impl kube::Resource for LeanWorkload {
         resource.plural.as_str().into()
     }
     fn meta(&self) -> &ObjectMeta {
-        &self.metadata
+        &self.metadata.meta
     }
     fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
+        &mut self.metadata.meta
     }
 }
 

@@ -14,6 +14,7 @@ mod run;
 mod scope;
 mod targets;
 mod template;
+mod writers;
 
 pub use discovery::Discovery;
 pub(crate) use given::Given;

@@ -13,7 +13,7 @@ pub(in crate::source::kube) fn workload_facts(
     resource: &Arc<ScaleResource>,
     object: &LeanWorkload,
 ) -> Option<TargetFacts> {
-    let meta = &object.metadata;
+    let meta = &object.metadata.meta;
     Some(TargetFacts {
         resource: resource.clone(),
         uid: meta.uid.as_deref()?.into(),
@@ -34,6 +34,7 @@ pub(in crate::source::kube) fn workload_facts(
             .as_ref()
             .and_then(pod_template)
             .map(Arc::new),
+        last_writer: object.metadata.last_writer.clone(),
     })
 }
 
@@ -61,6 +62,7 @@ pub(super) fn scale_facts(
         generation: meta.generation.unwrap_or(0),
         deleting: meta.deletion_timestamp.is_some(),
         template,
+        last_writer: None,
     }
 }
 

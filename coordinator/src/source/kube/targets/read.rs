@@ -98,7 +98,10 @@ impl Targets {
             }
         };
         let seen = match tokio::time::timeout(READ_TIMEOUT, reading).await {
-            Ok(Ok(Some(facts))) => TargetState::Found(Arc::new(facts)),
+            Ok(Ok(Some(mut facts))) => {
+                facts.last_writer = shared.last_writer(&(namespace, name), facts.last_writer);
+                TargetState::Found(Arc::new(facts))
+            }
             Ok(Ok(None)) => return,
             Ok(Err(error)) => {
                 let problem = problem_of(shared, &namespace, &name, &error);

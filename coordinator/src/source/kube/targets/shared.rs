@@ -1,6 +1,6 @@
 //! What the watches and the reader of one resource share.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kube::core::ApiResource;
@@ -20,6 +20,9 @@ pub(super) struct Shared {
     pub(super) read_now: Notify,
     /// Namespaces (or all) whose watch is refused.
     pub(super) unwatched: Mutex<HashSet<Option<Arc<str>>>>,
+    /// Who, other than Neap, was last seen to set the replicas of which object. An object names them
+    /// only until Neap sets its replicas.
+    last_writers: Mutex<HashMap<ObjectName, Arc<str>>>,
 }
 
 impl Shared {
@@ -30,6 +33,7 @@ impl Shared {
             to_read: Mutex::default(),
             read_now: Notify::new(),
             unwatched: Mutex::default(),
+            last_writers: Mutex::default(),
         }
     }
 
@@ -38,6 +42,27 @@ impl Shared {
             .get(&(namespace.into(), name.into()))
             .cloned()
             .unwrap_or_default()
+    }
+
+    /// Takes in who an object names now; gives who was last named.
+    pub(super) fn last_writer(
+        &self,
+        object: &ObjectName,
+        named: Option<Arc<str>>,
+    ) -> Option<Arc<str>> {
+        let mut known = lock(&self.last_writers);
+        match named {
+            Some(named) => {
+                known.insert(object.clone(), named.clone());
+                Some(named)
+            }
+            None => known.get(object).cloned(),
+        }
+    }
+
+    /// Drops what is known of an object that is gone.
+    pub(super) fn forget(&self, object: &ObjectName) {
+        lock(&self.last_writers).remove(object);
     }
 
     pub(super) fn read_soon(&self, objects: impl IntoIterator<Item = (Arc<str>, Arc<str>)>) {

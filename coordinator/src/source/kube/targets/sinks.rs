@@ -13,6 +13,7 @@ use crate::keys::TargetRef;
 use crate::source::kube::follow::{Sink, is_forbidden, is_unwatchable};
 use crate::source::kube::lean::LeanWorkload;
 use crate::source::kube::scope::covers;
+use crate::source::kube::writers::{Writer, last_writer};
 use crate::world::{TargetFacts, TargetState, World};
 
 /// What both kinds of sink do.
@@ -23,7 +24,8 @@ pub(super) struct TargetSink {
 }
 
 impl TargetSink {
-    fn gone(&self, namespace: &str, name: &str) {
+    fn gone(&self, namespace: &Arc<str>, name: &Arc<str>) {
+        self.shared.forget(&(namespace.clone(), name.clone()));
         for id in self.shared.wanted(namespace, name) {
             self.world
                 .apply_target_problem(&id, self.shared.not_found(namespace, name));
@@ -79,12 +81,15 @@ impl Sink for WorkloadSink {
     type Key = ObjectName;
 
     fn apply(&mut self, object: LeanWorkload) -> Option<ObjectName> {
-        let key = object_name(&object.metadata)?;
-        let ids = self.0.shared.wanted(&key.0, &key.1);
+        let key = object_name(&object.metadata.meta)?;
+        let shared = &self.0.shared;
+        let ids = shared.wanted(&key.0, &key.1);
         if ids.is_empty() {
             return None;
         }
-        let facts = Arc::new(workload_facts(&self.0.shared.resource, &object)?);
+        let mut facts = workload_facts(&shared.resource, &object)?;
+        facts.last_writer = shared.last_writer(&key, facts.last_writer);
+        let facts = Arc::new(facts);
         for id in &ids {
             self.0
                 .world
@@ -94,7 +99,7 @@ impl Sink for WorkloadSink {
     }
 
     fn remove(&mut self, object: LeanWorkload) {
-        if let Some((namespace, name)) = object_name(&object.metadata) {
+        if let Some((namespace, name)) = object_name(&object.metadata.meta) {
             self.0.gone(&namespace, &name);
         }
     }
@@ -130,6 +135,13 @@ impl Sink for CustomSink {
             self.seen.remove(&key);
             return None;
         };
+        let entries = object.metadata.managed_fields.as_deref();
+        let writers: Vec<Writer> = entries
+            .unwrap_or_default()
+            .iter()
+            .map(Writer::from)
+            .collect();
+        let last_writer = shared.last_writer(&key, last_writer(&writers).map(Arc::from));
         // Where a custom resource keeps its replicas is its own affair; most of what concerns
         // its scale stands in one of these fields, and the generation tells of any other change of spec.
         let print = format!(
@@ -161,6 +173,7 @@ impl Sink for CustomSink {
                     .unwrap_or_default();
                 let facts = Arc::new(TargetFacts {
                     resource_version: version.into(),
+                    last_writer,
                     ..facts.as_ref().clone()
                 });
                 for id in &ids {

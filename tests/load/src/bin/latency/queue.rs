@@ -116,7 +116,14 @@ async fn step_through(bed: &Bed, index: usize) -> Result<Vec<f64>> {
             w.len() >= STEPS
         })
     })
-    .await?;
+    .await;
+    let writes = match writes {
+        Ok(writes) => writes,
+        Err(error) => {
+            let why = bed.explain(NAMESPACE, &name).await?;
+            return Err(error.context(format!("{why:#}")));
+        }
+    };
     bed.signal(pod, "neap-workload", "CONT")?;
     drop(held);
     let mut latencies = Vec::new();
