@@ -59,6 +59,16 @@ pub(crate) struct Explained {
     /// The newest first.
     #[serde(default)]
     pub(crate) changes: Vec<Decision>,
+    /// Spans in which changes may be missing, the newest first.
+    #[serde(default)]
+    pub(crate) gaps: Vec<Gap>,
+}
+
+/// A span in which the replica that answers was not told of changes.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub(crate) struct Gap {
+    pub(crate) from: Timestamp,
+    pub(crate) to: Timestamp,
 }
 
 /// One decision.

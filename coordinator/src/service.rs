@@ -1,6 +1,7 @@
 //! The coordinator as one thing that starts and stops: everything but the ports.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,10 @@ use crate::clock::Clock;
 use crate::decide::{DecideSettings, Decider, DecisionTable, Opened, Parts};
 use crate::metrics::{Metrics, RaftCollector, RoomCollector};
 use crate::poll::{AuthContext, PollLimits, Poller};
-use crate::publish::{Desk, Explain, HttpState, LeaderTable, Publisher, Sharing, figures, router};
+use crate::publish::{
+    Desk, Explain, History, HistoryDisk, HttpState, LeaderTable, Publisher, Sharing, figures,
+    router,
+};
 use crate::scaler::Scaler;
 use crate::signals::{SignalLimits, SignalStore, WantedWatch};
 use crate::source::{ObjectSource, SecretReader};
@@ -50,6 +54,8 @@ pub struct ServiceConfig {
     pub polls: PollLimits,
     /// Neap's own namespace.
     pub namespace: Arc<str>,
+    /// Where the history of changes is kept.
+    pub history: PathBuf,
 }
 
 /// Why the coordinator did not start, or stopped.
@@ -125,7 +131,9 @@ impl Service {
             Consensus::open(config.consensus, table.machine(), Arc::new(BootClock)).await?;
         let (poller, polls) = Poller::new(clock.clone(), metrics.clone(), config.polls);
         let desk = Desk::new(ports.publisher.clone(), clock.clone(), metrics.clone());
-        let explain = Arc::new(Explain::new(clock.clone()));
+        let history = Arc::new(History::default());
+        let history_disk = HistoryDisk::open(config.history, &history).await;
+        let explain = Arc::new(Explain::new(clock.clone(), history.clone()));
         let auth = AuthContext {
             world: world.clone(),
             secrets: ports.secrets.clone(),
@@ -165,7 +173,7 @@ impl Service {
         let shown = HttpState {
             metrics: metrics.clone(),
             explain: explain.clone(),
-            followed: Arc::new(LeaderTable::new(clock.clone())),
+            followed: Arc::new(LeaderTable::new(clock.clone(), history.clone())),
             consensus: consensus.clone(),
             world: world.clone(),
             store: store.clone(),
@@ -176,6 +184,7 @@ impl Service {
             consensus: consensus.clone(),
             explain: explain.clone(),
             followed: shown.followed.clone(),
+            history: history.clone(),
             status: Box::new({
                 let shown = shown.clone();
                 move || figures(&shown)
@@ -219,6 +228,11 @@ impl Service {
         let stop = service.stop.clone();
         service.spawn("leader's table", async move {
             sharing.run(stop).await;
+            String::new()
+        });
+        let (time, stop) = (clock.clone(), service.stop.clone());
+        service.spawn("history", async move {
+            history_disk.follow(history, time, stop).await;
             String::new()
         });
         let (swept, stop) = (service.store.clone(), service.stop.clone());

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use jiff::Timestamp as Wall;
 
-use crate::answers::{Decision, Explained};
+use crate::answers::{Decision, Explained, Gap};
 use crate::error::CliError;
 use crate::table::Table;
 use crate::{age, reason};
@@ -48,7 +48,8 @@ pub(super) fn write(
             conditions(latest, out)?;
         }
     }
-    last_changes(&explained.changes, changes, now, out)
+    last_changes(&explained.changes, changes, now, out)?;
+    gaps(&explained.gaps, now, out)
 }
 
 fn conditions(latest: &Decision, out: &mut dyn Write) -> Result<(), CliError> {
@@ -109,6 +110,19 @@ fn last_changes(
     Ok(())
 }
 
+/// Says where changes may be missing.
+fn gaps(gaps: &[Gap], now: Wall, out: &mut dyn Write) -> Result<(), CliError> {
+    for gap in gaps {
+        writeln!(
+            out,
+            "  Changes of {:.1} s, {} ago, may be missing: this replica was not told of them",
+            gap.to.duration_since(gap.from).as_secs_f64(),
+            age::human(age::since(gap.to, now)),
+        )?;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,7 +149,8 @@ mod tests {
                 [{"Clamped": {"from": 9, "to": 6, "side": "Max"}}], "next": null},
                 "events": [{"kind": "Normal", "reason": "SuccessfulRescale", "message": "New size: 6; reason: cpu resource above target"}]}},
             {"at": "2026-11-22T02:00:00Z", "scaled": true,
-             "evaluation": {"why": {"at": 0, "current": 3, "desired": 3, "triggers": [], "steps": [], "next": null}}}]}"#;
+             "evaluation": {"why": {"at": 0, "current": 3, "desired": 3, "triggers": [], "steps": [], "next": null}}}],
+        "gaps": [{"from": "2026-11-22T02:20:00Z", "to": "2026-11-22T02:20:01.25Z"}]}"#;
 
     fn explain(changes: usize) -> String {
         let explained: Explained = serde_json::from_str(EXPLAINED).unwrap();
@@ -173,6 +188,7 @@ mod tests {
             "  AGE   REPLICAS               WHY",
             "  70s   3 -> 6 (not written)   cpu resource above target; 9 wanted, 6 is the most",
             "  31m   stays at 3             the triggers' values",
+            "  Changes of 1.2 s, 11m ago, may be missing: this replica was not told of them",
         ];
         assert_eq!(rest, expected);
     }
@@ -180,7 +196,7 @@ mod tests {
     #[test]
     fn changes_that_are_not_shown_are_counted() {
         assert!(
-            explain(1).ends_with("  1 more are kept; --changes 2 shows them\n"),
+            explain(1).contains("\n  1 more are kept; --changes 2 shows them\n"),
             "{}",
             explain(1)
         );

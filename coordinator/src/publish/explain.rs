@@ -1,48 +1,27 @@
 //! The last decision about each target and the last changes, in memory, for people who ask why.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use neap_engine::Evaluation;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::table::{ChangeRow, TargetRow};
+use super::history::{Change, ChangeRow, History};
+use super::table::TargetRow;
 use crate::clock::Clock;
 use crate::keys::TargetKey;
 use crate::world::Owner;
 
-/// Changes kept of one target.
-const CHANGES: usize = 50;
-/// Bytes kept of all changes, about; the oldest go first.
-const BYTES: usize = 32 << 20;
 /// A change is told to the other replicas so often.
 const TELLINGS: usize = 10;
 /// Bytes of decisions that one telling carries at most; what is left out is left out whole.
 const TOLD_BYTES: usize = 16 << 20;
 
-/// One remembered decision.
-#[derive(Debug, Clone)]
-struct Decision {
-    wall: jiff::Timestamp,
-    evaluation: Arc<Evaluation>,
-    /// Written, or only shown.
-    scaled: bool,
-    /// As JSON, once that was asked for.
-    text: Arc<OnceLock<String>>,
-}
-
-impl Decision {
-    fn text(&self) -> &str {
-        self.text.get_or_init(|| render(self).to_string())
-    }
-}
-
 #[derive(Debug, Default)]
 struct Of {
-    latest: Option<Decision>,
-    changes: VecDeque<(u64, Decision)>,
+    latest: Option<Arc<Change>>,
     fault: Option<String>,
     owner: Option<String>,
 }
@@ -50,11 +29,7 @@ struct Of {
 #[derive(Debug, Default)]
 struct All {
     targets: HashMap<TargetKey, Of>,
-    /// Every kept change in the order it came, with its size.
-    order: BTreeMap<u64, (TargetKey, usize)>,
-    next: u64,
-    bytes: usize,
-    /// `next` at the last few tellings.
+    /// What the history went on from at the last few tellings.
     told: VecDeque<u64>,
 }
 
@@ -62,8 +37,8 @@ struct All {
 #[derive(Debug)]
 pub struct Explain {
     all: Mutex<All>,
+    history: Arc<History>,
     clock: Arc<dyn Clock>,
-    limit: usize,
     changed: watch::Sender<u64>,
 }
 
@@ -96,17 +71,17 @@ pub struct Summary {
 }
 
 impl Explain {
-    /// Remembers nothing yet.
-    pub fn new(clock: Arc<dyn Clock>) -> Self {
+    /// Remembers nothing yet but what `history` holds, which changes go to.
+    pub fn new(clock: Arc<dyn Clock>, history: Arc<History>) -> Self {
         Self {
             all: Mutex::default(),
+            history,
             clock,
-            limit: BYTES,
             changed: watch::Sender::new(0),
         }
     }
 
-    // A panic under this lock may leave sizes wrong by one change; they only bound memory.
+    // Every entry under this lock is whole by itself.
     fn all(&self) -> MutexGuard<'_, All> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -118,41 +93,17 @@ impl Explain {
     }
 
     fn remember(&self, key: &TargetKey, evaluation: &Arc<Evaluation>, owner: &Owner) {
-        let decision = Decision {
-            wall: self.clock.wall(),
-            evaluation: evaluation.clone(),
-            scaled: owner.is_neap(),
-            text: Arc::default(),
-        };
-        let mut all = self.all();
-        let all = &mut *all;
-        let of = all.targets.entry(key.clone()).or_default();
-        of.fault = None;
-        of.owner = Some(owner.to_string());
-        of.latest = Some(decision.clone());
-        let former = of.changes.back().map(|(_, last)| last.evaluation.desired);
-        if evaluation.write.is_none() && former == Some(evaluation.desired) {
-            return;
-        }
-        let size = size_of(evaluation);
-        let id = all.next;
-        all.next += 1;
-        of.changes.push_back((id, decision));
-        all.order.insert(id, (key.clone(), size));
-        all.bytes += size;
-        if of.changes.len() > CHANGES
-            && let Some((id, _)) = of.changes.pop_front()
-            && let Some((_, size)) = all.order.remove(&id)
+        let decision = || Change::made(self.clock.wall(), evaluation, owner.is_neap());
         {
-            all.bytes -= size;
+            let mut all = self.all();
+            let of = all.targets.entry(key.clone()).or_default();
+            of.fault = None;
+            of.owner = Some(owner.to_string());
+            of.latest = Some(Arc::new(decision()));
         }
-        while all.bytes > self.limit
-            && let Some((id, (key, size))) = all.order.pop_first()
-        {
-            all.bytes -= size;
-            if let Some(of) = all.targets.get_mut(&key) {
-                of.changes.retain(|(other, _)| *other != id);
-            }
+        let former = self.history.last_desired(key);
+        if evaluation.write.is_some() || former != Some(evaluation.desired) {
+            self.history.keep(key, decision());
         }
     }
 
@@ -165,7 +116,8 @@ impl Explain {
     pub fn latest(&self) -> BTreeMap<TargetKey, Latest> {
         let all = self.all();
         let latest = all.targets.iter().map(|(key, of)| {
-            let evaluation = of.latest.as_ref().map(|latest| latest.evaluation.clone());
+            let evaluation = of.latest.as_ref().and_then(|latest| latest.evaluation());
+            let evaluation = evaluation.cloned();
             let fault = of.fault.clone();
             (key.clone(), Latest { evaluation, fault })
         });
@@ -184,18 +136,8 @@ impl Explain {
 
     /// The target is gone.
     pub fn forget(&self, key: &TargetKey) {
-        let mut all = self.all();
-        let all = &mut *all;
-        for (id, _) in all
-            .targets
-            .remove(key)
-            .into_iter()
-            .flat_map(|of| of.changes)
-        {
-            if let Some((_, size)) = all.order.remove(&id) {
-                all.bytes -= size;
-            }
-        }
+        self.all().targets.remove(key);
+        self.history.forget(key);
     }
 
     /// All targets, by name.
@@ -210,9 +152,9 @@ impl Explain {
                 current: of
                     .latest
                     .as_ref()
-                    .map(|latest| latest.evaluation.why.current),
-                desired: of.latest.as_ref().map(|latest| latest.evaluation.desired),
-                scaled: of.latest.as_ref().is_some_and(|latest| latest.scaled),
+                    .and_then(|latest| Some(latest.evaluation()?.why.current)),
+                desired: of.latest.as_ref().map(|latest| latest.desired),
+                scaled: of.latest.as_ref().is_some_and(|latest| latest.is_scaled()),
                 owner: of.owner.clone(),
                 fault: of.fault.clone(),
             })
@@ -232,7 +174,7 @@ impl Explain {
             if all.told.is_empty() {
                 all.told.push_back(0);
             }
-            let next = all.next;
+            let (changes, next) = self.history.own_since(since);
             all.told.push_back(next);
             if all.told.len() > TELLINGS {
                 all.told.pop_front();
@@ -242,12 +184,7 @@ impl Explain {
                 let latest = all.targets.get(&key).and_then(|of| of.latest.clone());
                 (key, latest)
             });
-            let changes = all.order.range(since..).filter_map(|(id, (key, _))| {
-                let of = all.targets.get(key)?;
-                let (_, change) = of.changes.iter().rev().find(|(other, _)| other == id)?;
-                Some((key.clone(), change.clone()))
-            });
-            (latest.collect::<Vec<_>>(), changes.collect::<Vec<_>>())
+            (latest.collect::<Vec<_>>(), changes)
         };
         // Rendered without the lock; a decision is rendered once, however often it is told.
         let mut bytes = 0;
@@ -255,14 +192,10 @@ impl Explain {
             bytes += text.len();
             bytes <= TOLD_BYTES
         };
-        let changes = changes.into_iter().filter_map(|(key, change)| {
-            let text = change.text();
-            fits(text).then(|| ChangeRow {
-                key,
-                at_micros: change.wall.as_microsecond(),
-                decision: text.to_owned(),
-            })
-        });
+        let changes = changes
+            .into_iter()
+            .filter(|(_, change)| fits(change.text()))
+            .map(|(key, change)| change.row(&key));
         let changes: Vec<ChangeRow> = changes.collect();
         let rows = latest.into_iter().zip(summaries);
         let rows = rows.map(|((key, latest), summary)| TargetRow {
@@ -277,56 +210,20 @@ impl Explain {
 
     /// Everything about one target as JSON; `None` where nothing is known of it.
     pub fn explain(&self, key: &TargetKey) -> Option<Value> {
-        let (latest, changes, fault, owner) = {
+        let (latest, fault, owner) = {
             let all = self.all();
             let of = all.targets.get(key)?;
-            let changes: Vec<Decision> = of
-                .changes
-                .iter()
-                .map(|(_, decision)| decision.clone())
-                .collect();
-            (
-                of.latest.clone(),
-                changes,
-                of.fault.clone(),
-                of.owner.clone(),
-            )
+            (of.latest.clone(), of.fault.clone(), of.owner.clone())
         };
+        let (changes, gaps) = self.history.of(key);
         Some(json!({
             "namespace": &*key.namespace,
             "name": &*key.name,
             "fault": fault,
             "owner": owner,
-            "latest": latest.as_ref().map(render),
-            "changes": changes.iter().rev().map(render).collect::<Vec<_>>(),
+            "latest": latest.as_ref().map(|latest| latest.json()),
+            "changes": changes,
+            "gaps": gaps,
         }))
     }
-}
-
-fn render(decision: &Decision) -> Value {
-    json!({
-        "at": decision.wall.to_string(),
-        "scaled": decision.scaled,
-        "evaluation": serde_json::to_value(&*decision.evaluation).unwrap_or_default(),
-    })
-}
-
-/// About how many bytes a decision takes.
-fn size_of(evaluation: &Evaluation) -> usize {
-    let texts: usize = evaluation
-        .conditions
-        .iter()
-        .map(|condition| condition.message.len())
-        .sum::<usize>()
-        + evaluation
-            .events
-            .iter()
-            .map(|event| event.message.len())
-            .sum::<usize>();
-    std::mem::size_of::<Evaluation>()
-        + texts
-        + evaluation.conditions.len() * 128
-        + evaluation.why.triggers.len() * 384
-        + evaluation.why.steps.len() * 192
-        + evaluation.state.encode().len() * 2
 }

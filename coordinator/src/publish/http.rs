@@ -185,13 +185,7 @@ async fn target(
 ) -> Response {
     let key = TargetKey::new(namespace.as_str(), name.as_str());
     let explained = if state.leads() {
-        state.explain.explain(&key).map(|mut explained| {
-            // What earlier leaders changed while this replica followed them.
-            if let Some(changes) = explained["changes"].as_array_mut() {
-                changes.extend(state.followed.changes(&key));
-            }
-            explained
-        })
+        state.explain.explain(&key)
     } else {
         state.followed.explain(&key)
     };

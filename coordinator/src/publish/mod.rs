@@ -4,6 +4,7 @@
 
 mod desk;
 mod explain;
+mod history;
 mod http;
 pub mod kube;
 pub mod local;
@@ -16,6 +17,8 @@ mod table;
 
 pub use desk::Desk;
 pub use explain::{Explain, Latest, Summary};
+pub use history::History;
+pub(crate) use history::HistoryDisk;
 pub(crate) use http::figures;
 pub use http::{HttpState, router};
 pub use port::{EventNote, EventSeverity, PublishError, Publisher};

@@ -8,6 +8,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::explain::Explain;
+use super::history::History;
 use super::table::{LeaderTable, Table};
 use crate::clock::Clock;
 
@@ -19,6 +20,7 @@ pub(crate) struct Sharing {
     pub(crate) consensus: Consensus,
     pub(crate) explain: Arc<Explain>,
     pub(crate) followed: Arc<LeaderTable>,
+    pub(crate) history: Arc<History>,
     /// The leader's figures, as the API answers them.
     pub(crate) status: Box<dyn Fn() -> Value + Send + Sync>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -30,6 +32,7 @@ impl Sharing {
         let mut shared = self.consensus.shared();
         let mut due = self.clock.boottime();
         let mut complained = false;
+        let mut led = false;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -53,18 +56,31 @@ impl Sharing {
                 }
                 () = self.clock.sleep_until(due) => {
                     due = self.clock.boottime() + EVERY;
-                    self.tell();
+                    let leads = self.consensus.leadership().borrow().is_self;
+                    let alone = self.consensus.status().members.len() < 2;
+                    if leads {
+                        self.note(!led, alone);
+                    }
+                    led = leads;
+                    // The only member has nobody to tell.
+                    if leads && !alone {
+                        self.tell();
+                    }
                 }
             }
         }
     }
 
-    fn tell(&self) {
-        let leads = self.consensus.leadership().borrow().is_self;
-        // The only member has nobody to tell.
-        if !leads || self.consensus.status().members.len() < 2 {
-            return;
+    /// Notes that this replica decides; since now, where it `begins`.
+    fn note(&self, begins: bool, alone: bool) {
+        let now = self.clock.wall();
+        if begins && !alone {
+            self.history.leader_changed(now);
         }
+        self.history.heard(now, alone);
+    }
+
+    fn tell(&self) {
         let (targets, changes) = self.explain.tell();
         let table = Table {
             status: (self.status)().to_string(),

@@ -1,7 +1,7 @@
 //! The leader's table: what it tells the other replicas each second, outside the log, so that each
 //! of them answers questions about decisions, and says how old its answer is.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -9,15 +9,12 @@ use neap_consensus::LeaderId;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::history::{ChangeRow, History};
 use crate::clock::{Boottime, Clock};
 use crate::keys::TargetKey;
 
 /// Format of the table; a replica of another version leaves it alone.
-const FORMAT: u8 = 1;
-/// Changes kept of one target.
-const CHANGES: usize = 50;
-/// Bytes kept of all changes; the oldest go first.
-const BYTES: usize = 32 << 20;
+const FORMAT: u8 = 2;
 
 /// One telling. Decisions travel as the JSON that the API answers with.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -39,15 +36,6 @@ pub(super) struct TargetRow {
     pub(super) summary: String,
     /// The last decision; absent where the table would grow too large.
     pub(super) latest: Option<String>,
-}
-
-/// One change of a target.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct ChangeRow {
-    pub(super) key: TargetKey,
-    /// When, on the leader's wall: with the target it is what tells one change from another.
-    pub(super) at_micros: i64,
-    pub(super) decision: String,
 }
 
 impl Table {
@@ -75,32 +63,27 @@ struct Told {
     last: Option<(LeaderId, Boottime)>,
     status: Value,
     targets: BTreeMap<TargetKey, TargetRow>,
-    changes: BTreeMap<TargetKey, VecDeque<(u64, ChangeRow)>>,
-    /// Every kept change in the order it came, with its size.
-    order: BTreeMap<u64, (TargetKey, usize)>,
-    next: u64,
-    bytes: usize,
 }
 
 /// What a replica was told by the leaders that it followed.
 #[derive(Debug)]
 pub struct LeaderTable {
     told: Mutex<Told>,
+    history: Arc<History>,
     clock: Arc<dyn Clock>,
-    limit: usize,
 }
 
 impl LeaderTable {
-    /// Nothing was told yet.
-    pub fn new(clock: Arc<dyn Clock>) -> Self {
+    /// Nothing was told yet. Changes that are told go to `history`.
+    pub fn new(clock: Arc<dyn Clock>, history: Arc<History>) -> Self {
         Self {
             told: Mutex::default(),
+            history,
             clock,
-            limit: BYTES,
         }
     }
 
-    // A panic under this lock may leave the size wrong by one change; it only bounds memory.
+    // What a panic leaves under this lock is replaced by the next telling.
     fn told(&self) -> MutexGuard<'_, Told> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -114,26 +97,22 @@ impl LeaderTable {
         let status = serde_json::from_str(&table.status).map_err(|error| error.to_string())?;
         let now = self.clock.boottime();
         let mut told = self.told();
-        let told = &mut *told;
-        told.last = Some((from, now));
+        let former = told.last.replace((from, now));
         told.status = status;
         told.targets = table
             .targets
             .into_iter()
             .map(|row| (row.key.clone(), row))
             .collect();
-        for change in table.changes {
-            told.keep(change, self.limit);
+        let wall = self.clock.wall();
+        if former.is_some_and(|(leader, _)| leader != from) {
+            self.history.leader_changed(wall);
         }
-        let (targets, mut gone) = (&told.targets, Vec::new());
-        told.changes.retain(|key, changes| {
-            let stays = targets.contains_key(key);
-            if !stays {
-                gone.extend(changes.iter().map(|(id, _)| *id));
-            }
-            stays
-        });
-        gone.into_iter().for_each(|id| told.forget(id));
+        self.history.heard(wall, false);
+        for change in table.changes {
+            self.history.keep_told(change);
+        }
+        self.history.retain(|key| told.targets.contains_key(key));
         Ok(())
     }
 
@@ -165,59 +144,16 @@ impl LeaderTable {
         let row = told.targets.get(key)?;
         let read = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_default();
         let summary = read(&row.summary);
-        let changes = told.changes.get(key).into_iter().flatten().rev();
+        let (changes, gaps) = self.history.of(key);
         Some(json!({
             "namespace": &*key.namespace,
             "name": &*key.name,
             "fault": summary["fault"],
             "owner": summary["owner"],
             "latest": row.latest.as_deref().map(read),
-            "changes": changes.map(|(_, change)| read(&change.decision)).collect::<Vec<_>>(),
+            "changes": changes,
+            "gaps": gaps,
         }))
-    }
-
-    /// The changes of one target that were told, the newest first.
-    pub(super) fn changes(&self, key: &TargetKey) -> Vec<Value> {
-        let told = self.told();
-        let changes = told.changes.get(key).into_iter().flatten().rev();
-        changes
-            .filter_map(|(_, change)| serde_json::from_str(&change.decision).ok())
-            .collect()
-    }
-}
-
-impl Told {
-    fn keep(&mut self, change: ChangeRow, limit: usize) {
-        let of = self.changes.entry(change.key.clone()).or_default();
-        let mut kept = of.iter().rev();
-        if kept.any(|(_, kept)| kept.at_micros == change.at_micros) {
-            return;
-        }
-        let (id, size) = (self.next, change.decision.len());
-        self.next += 1;
-        self.bytes += size;
-        self.order.insert(id, (change.key.clone(), size));
-        of.push_back((id, change));
-        if of.len() > CHANGES
-            && let Some((oldest, _)) = of.pop_front()
-        {
-            self.forget(oldest);
-        }
-        while self.bytes > limit
-            && let Some((oldest, (key, size))) = self.order.pop_first()
-        {
-            self.bytes -= size;
-            if let Some(of) = self.changes.get_mut(&key) {
-                of.retain(|(id, _)| *id != oldest);
-            }
-        }
-    }
-
-    /// A change is kept no more.
-    fn forget(&mut self, id: u64) {
-        if let Some((_, size)) = self.order.remove(&id) {
-            self.bytes -= size;
-        }
     }
 }
 
@@ -243,6 +179,7 @@ mod tests {
         ChangeRow {
             key: key(name),
             at_micros: at,
+            desired: 1,
             decision: json!({"at": at}).to_string(),
         }
     }
@@ -262,7 +199,10 @@ mod tests {
 
     fn followed() -> (ManualClock, LeaderTable) {
         let clock = ManualClock::new(Boottime::from_micros(0), jiff::Timestamp::UNIX_EPOCH);
-        (clock.clone(), LeaderTable::new(Arc::new(clock)))
+        (
+            clock.clone(),
+            LeaderTable::new(Arc::new(clock), Arc::default()),
+        )
     }
 
     #[test]
@@ -286,37 +226,23 @@ mod tests {
     }
 
     #[test]
-    fn a_change_that_is_told_again_is_kept_once_and_none_outlives_its_target() {
-        let (_, followed) = followed();
-        let take = |table: Table| followed.take(LEADER, &table.encode()).unwrap();
-        take(table(&["a"], vec![change("a", 1)]));
-        take(table(&["a"], vec![change("a", 1), change("a", 2)]));
-        assert_eq!(
-            followed.changes(&key("a")),
-            [json!({"at": 2}), json!({"at": 1})]
-        );
-        take(table(&[], Vec::new()));
-        take(table(&["a"], Vec::new()));
-        assert_eq!(followed.changes(&key("a")), [] as [Value; 0]);
-    }
-
-    #[test]
-    fn the_oldest_changes_go_first() {
-        let (_, mut followed) = followed();
-        let one = change("a", 1).decision.len();
-        followed.limit = 3 * one;
-        let changes = (1..=5).map(|at| change("a", at)).collect();
-        followed
-            .take(LEADER, &table(&["a"], changes).encode())
-            .unwrap();
-        let kept = followed.changes(&key("a"));
-        assert_eq!(kept, [json!({"at": 5}), json!({"at": 4}), json!({"at": 3})]);
-        followed.limit = BYTES;
-        let changes = (6..100).map(|at| change("a", at)).collect();
-        followed
-            .take(LEADER, &table(&["a"], changes).encode())
-            .unwrap();
-        assert_eq!(followed.changes(&key("a")).len(), CHANGES);
+    fn no_change_outlives_its_target_and_a_new_leader_is_a_gap() {
+        let (clock, followed) = followed();
+        let take = |leader, table: Table| followed.take(leader, &table.encode()).unwrap();
+        let explained = || followed.explain(&key("a")).unwrap();
+        take(LEADER, table(&["a"], vec![change("a", 1)]));
+        clock.advance(Duration::from_secs(1));
+        take(LEADER, table(&["a"], vec![change("a", 1)]));
+        assert_eq!(explained()["changes"], json!([{"at": 1}]));
+        assert_eq!(explained()["gaps"], json!([]));
+        clock.advance(Duration::from_secs(2));
+        let next = LeaderId { term: 4, ..LEADER };
+        take(next, table(&["a"], Vec::new()));
+        let gap = json!({"from": "1970-01-01T00:00:01Z", "to": "1970-01-01T00:00:03Z"});
+        assert_eq!(explained()["gaps"], json!([gap]));
+        take(next, table(&[], Vec::new()));
+        take(next, table(&["a"], Vec::new()));
+        assert_eq!(explained()["changes"], json!([]));
     }
 
     #[test]
@@ -326,7 +252,7 @@ mod tests {
             .take(LEADER, &table(&["a"], Vec::new()).encode())
             .unwrap();
         let error = followed.take(LEADER, &[9, 1]).unwrap_err();
-        assert!(error.contains("format 9; this version reads 1"), "{error}");
+        assert!(error.contains("format 9; this version reads 2"), "{error}");
         assert!(followed.take(LEADER, &[]).is_err());
         assert!(followed.take(LEADER, &[FORMAT, 0xff]).is_err());
         assert_eq!(followed.list().len(), 1);

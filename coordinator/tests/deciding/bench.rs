@@ -76,6 +76,7 @@ impl Bench {
             signals: SignalLimits::default(),
             polls: PollLimits::default(),
             namespace: "neap".into(),
+            history: data.path().join("history"),
         };
         let service = Service::start(config, ports, world.clone()).await.unwrap();
         let (store, wanted, metrics) = (
