@@ -20,8 +20,8 @@ const DOUBT: u32 = 2;
 pub(crate) struct Signal {
     /// When it was last seen.
     at: Timestamp,
-    /// Value to target then, in millionths.
-    ratio: i64,
+    /// The load then, in targets per replica, in millionths.
+    load: i64,
     /// Which way it went last.
     heading: Option<Direction>,
     /// When it last turned around.
@@ -79,7 +79,7 @@ impl Signal {
     /// The signal seen at `now` after `before`.
     pub(crate) fn next(
         before: Option<Self>,
-        ratio: f64,
+        load: f64,
         raw: i32,
         asks: Option<Direction>,
         hold: Duration,
@@ -87,11 +87,11 @@ impl Signal {
         now: Timestamp,
     ) -> Self {
         // `as` saturates, and makes 0 of NaN.
-        let ratio = (ratio * 1e6) as i64;
+        let load = (load * 1e6) as i64;
         let Some(before) = before else {
             return Self {
                 at: now,
-                ratio,
+                load,
                 heading: None,
                 turned: None,
                 noisy: None,
@@ -114,7 +114,7 @@ impl Signal {
             Some(Direction::Down) => grown(before.for_fewer, windows.down),
             _ => Duration::ZERO,
         };
-        let heading = match ratio.cmp(&before.ratio) {
+        let heading = match load.cmp(&before.load) {
             Ordering::Greater => Some(Direction::Up),
             Ordering::Less => Some(Direction::Down),
             Ordering::Equal => before.heading,
@@ -130,7 +130,7 @@ impl Signal {
         };
         Self {
             at: now,
-            ratio,
+            load,
             heading,
             turned: if turns { Some(now) } else { before.turned },
             noisy: if turns && turned_lately {

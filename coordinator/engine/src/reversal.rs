@@ -28,8 +28,10 @@ pub(crate) fn note(
     let windows = windows(draft);
     let asks = direction_of(current, raw);
     let before = draft.state.signal.take();
+    // The load, and not its share per replica: that one moves with every change of replicas.
+    let load = ratio.map(|ratio| ratio * f64::from(current.max(1)));
     draft.state.signal =
-        ratio.map(|ratio| Signal::next(before, ratio, raw, asks, hold, windows, draft.now));
+        load.map(|load| Signal::next(before, load, raw, asks, hold, windows, draft.now));
     before.and_then(|before| before.noisy())
 }
 

@@ -75,6 +75,16 @@ fn a_clear_load_is_acted_on_at_once_in_any_noise_as_far_as_it_is_no_noise() {
 }
 
 #[test]
+fn replicas_that_someone_else_sets_are_no_noise_of_the_load() {
+    let mut target = ten();
+    for second in 0..5 {
+        target.replicas = 10;
+        let seen = see(&mut target, 30_000, at(second));
+        assert_eq!(seen.write, Some(30), "{}", seen.why);
+    }
+}
+
+#[test]
 fn what_noise_could_have_made_waits_until_it_is_shown() {
     let mut target = ten();
     rustle(&mut target, 10_000, 0..20);

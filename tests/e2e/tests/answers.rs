@@ -66,6 +66,7 @@ async fn explain_says_what_holds_a_number() -> Result<()> {
     let ns = "explained";
     bed.namespace(ns).await?;
     bed.apply(ns, &waiting("batch", 4)).await?;
+    bed.apply(ns, &waiting("many", 5)).await?;
     let (min, max) = (1, 9);
     let bounds = || json!({"minReplicaCount": min, "maxReplicaCount": max, "pollingInterval": 1});
 
@@ -73,7 +74,7 @@ async fn explain_says_what_holds_a_number() -> Result<()> {
     let mut slow = bounds();
     slow["advanced"] = json!({"horizontalPodAutoscalerConfig": {"behavior": {"scaleUp":
         {"policies": [{"type": "Pods", "value": 1, "periodSeconds": 600}]}}}});
-    scaled(&bed, ns, "slow", one_per_pod_of("batch"), slow).await?;
+    scaled(&bed, ns, "slow", one_per_pod_of("many"), slow).await?;
     scaled(&bed, ns, "paused", one_per_pod_of("batch"), bounds()).await?;
     let unreachable = json!([{"type": "prometheus", "metadata":
         {"serverAddress": "http://127.0.0.1:1", "query": "load", "threshold": "5"}}]);
