@@ -217,6 +217,38 @@ mod tests {
     }
 
     #[test]
+    fn a_release_is_that_of_the_limits_own_direction_and_lies_ahead() {
+        let rules = rules(SelectPolicy::Max, &[(PolicyKind::Pods, 4, 60)]);
+        let (up, down) = ([event(3, 0)], [event(1, 10)]);
+        let events = Events {
+            up: &up,
+            down: &down,
+        };
+        let release = |direction, second| next_release(direction, &rules, events, at(second));
+        assert_eq!(release(Direction::Up, 60), None);
+        assert_eq!(release(Direction::Down, 60), Some(at(70)));
+        assert_eq!(release(Direction::Down, 70), None);
+    }
+
+    #[test]
+    fn a_limit_out_of_range_is_held_at_its_edge() {
+        let rules = rules(SelectPolicy::Max, &[(PolicyKind::Pods, i32::MAX, 60)]);
+        let most = limit(Direction::Up, &rules, i32::MAX, NONE, at(0));
+        assert_eq!(most, i32::MAX);
+        let up = [event(i32::MAX, 0), event(i32::MAX, 0)];
+        let events = Events { up: &up, down: &[] };
+        let least = limit(Direction::Down, &rules, 0, events, at(1));
+        assert_eq!(least, i32::MIN);
+    }
+
+    #[test]
+    fn a_change_as_old_as_the_longest_period_keeps_its_slot() {
+        let mut events = vec![event(1, 0)];
+        record(&mut events, 5, Duration::from_secs(60), at(60));
+        assert_eq!(events, [event(1, 0), event(5, 60)]);
+    }
+
+    #[test]
     fn an_outdated_slot_is_taken_again_and_stays_outdated() {
         let mut events = vec![event(1, 0), event(2, 10)];
         record(&mut events, 5, Duration::from_secs(60), at(65));
