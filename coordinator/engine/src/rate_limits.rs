@@ -87,7 +87,7 @@ fn policy_limit(direction: Direction, policy: &ScalingPolicy, start: i64) -> i32
             (start as f64 * (1.0 - f64::from(policy.value) / 100.0)) as i64
         }
     };
-    i32::try_from(limit).unwrap_or(if limit < 0 { i32::MIN } else { i32::MAX })
+    limit.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32
 }
 
 /// Records a change into the list of its direction. Entries older than the longest period free

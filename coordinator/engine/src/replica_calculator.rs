@@ -442,11 +442,10 @@ fn to_replicas(value: f64) -> (i32, bool) {
     (value as i32, over)
 }
 
+/// Held within `i32`; whether it had to be held.
 fn clamp_i32(value: i128) -> (i32, bool) {
-    match i32::try_from(value) {
-        Ok(value) => (value, false),
-        Err(_) => (if value < 0 { i32::MIN } else { i32::MAX }, true),
-    }
+    let held = value.clamp(i128::from(i32::MIN), i128::from(i32::MAX));
+    (held as i32, held != value)
 }
 
 #[cfg(test)]

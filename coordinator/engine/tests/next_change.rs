@@ -7,8 +7,8 @@ mod support;
 use std::time::Duration;
 
 use neap_engine::{
-    Behavior, Bound, Direction, Evaluation, NextCause, PolicyKind, ScalingPolicy, SelectPolicy,
-    Step,
+    Behavior, Bound, ConditionType, Direction, Evaluation, NextCause, PolicyKind, ScalingPolicy,
+    SelectPolicy, Step,
 };
 use neap_units::Timestamp;
 use support::{Target, at, external, spec};
@@ -51,6 +51,12 @@ fn next(evaluation: &Evaluation) -> Option<(Timestamp, NextCause)> {
     let next = evaluation.why.next.map(|next| (next.at, next.cause));
     assert_eq!(evaluation.deadline, next.map(|(at, _)| at));
     next
+}
+
+fn limited_reason(evaluation: &Evaluation) -> &str {
+    let mut conditions = evaluation.conditions.iter();
+    let limited = conditions.find(|condition| condition.kind == ConditionType::ScalingLimited);
+    limited.map_or("none", |condition| condition.reason.as_ref())
 }
 
 /// The changes that limited the number.
@@ -161,6 +167,13 @@ fn the_youngest_recommendation_that_holds_counts() {
     assert_eq!(next(&held), Some((at(100), NextCause::Stabilization)));
     let gone = target.step_values(&[10], at(100));
     assert_eq!(gone.write, Some(1), "{}", gone.why);
+    // A younger one that asked for fewer does not hold.
+    let mut target = queue(10, windows(0, 60));
+    target.step_values(&[100], at(0));
+    target.step_values(&[80], at(20));
+    let held = target.step_values(&[10], at(45));
+    assert_eq!(held.write, None, "{}", held.why);
+    assert_eq!(next(&held), Some((at(60), NextCause::Stabilization)));
 }
 
 #[test]
@@ -194,6 +207,26 @@ fn without_behavior_the_number_doubles_at_the_hpas_pace() {
     assert_eq!(next(&second), Some((at(15), NextCause::Policy)));
     let third = target.step_values(&[400], at(15));
     assert_eq!(third.write, Some(20), "{}", third.why);
+    // The first change is a whole look old and holds nothing any more.
+    assert_eq!(next(&third), Some((at(30), NextCause::Policy)));
+}
+
+/// `hpa.md` 3.1 and 3.3: what is allowed exactly is within range, and of a bound and a limit at the
+/// same number the bound is named.
+#[test]
+fn at_its_edge_a_limit_is_none() {
+    let mut target = queue(10, limited(&[policy(PolicyKind::Pods, 2, 60)]));
+    for (load, second) in [(80, 0), (100, 60)] {
+        let exact = target.step_values(&[load], at(second));
+        assert_eq!(exact.write, Some(load as i32 / 10), "{}", exact.why);
+        assert_eq!(limited_reason(&exact), "DesiredWithinRange");
+        assert_eq!(next(&exact), None);
+    }
+    let mut target = queue(25, None);
+    let double = target.step_values(&[900], at(0));
+    assert_eq!(double.write, Some(50), "{}", double.why);
+    assert_eq!(limited_reason(&double), "TooManyReplicas");
+    assert_eq!(next(&double), None);
 }
 
 #[test]
