@@ -25,8 +25,8 @@ struct Case {
 }
 
 impl Case {
-    /// `triggers` triggers (cpu, memory-like per pod, then external ones) over `pods` pods, with an
-    /// hour of history behind it.
+    /// `triggers` triggers (cpu, a backlog per pod, then external ones; one alone is external) over
+    /// `count` pods, with an hour of history behind it.
     fn new(triggers: usize, count: usize) -> Self {
         let each = (0..triggers).map(|index| match index {
             _ if triggers == 1 => external("queue", 10),
@@ -78,7 +78,11 @@ impl Case {
     }
 }
 
-#[divan::bench(args = [(1, 10), (3, 10), (10, 10), (3, 100), (1, 1000), (3, 1000), (10, 1000)])]
+#[divan::bench(args = [
+    (1, 10), (1, 100), (1, 1000),
+    (3, 10), (3, 100), (3, 1000),
+    (10, 10), (10, 100), (10, 1000),
+])]
 fn triggers_and_pods(bencher: Bencher<'_, '_>, (triggers, pods): (usize, usize)) {
     let case = Case::new(triggers, pods);
     bencher.bench_local(|| black_box(case.run(at(3600))));

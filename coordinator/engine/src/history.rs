@@ -157,6 +157,17 @@ mod tests {
     }
 
     #[test]
+    fn of_too_many_entries_the_oldest_gives_way() {
+        let mut history = History::default();
+        for look in 0..3000 {
+            history.record(3, at(look), Duration::ZERO, |_| false);
+        }
+        assert_eq!(history.len(), MAX_RECOMMENDATIONS);
+        let oldest = history.entries().iter().map(|entry| entry.at).min();
+        assert_eq!(oldest, Some(at(3000 - 1024)));
+    }
+
+    #[test]
     fn a_constant_number_takes_one_slot_at_any_rate() {
         let mut history = History::default();
         for step in 0..100_000 {

@@ -3,17 +3,16 @@
 //!
 //! ScaledObjects carry its `behavior`; targets that a plain HPA owns are decided from the whole.
 
+mod metrics;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use neap_units::{MilliValue, Quantity};
+use neap_units::Quantity;
 use serde::{Deserialize, Serialize};
 
 use crate::behavior::{Behavior, PolicyKind, ScalingPolicy, ScalingRules, SelectPolicy};
-use crate::spec::{
-    MetricSpec, Resource, ResourceTarget, ScalingSpec, Settings, TriggerSpec, ValueTarget,
-    ZeroHandling,
-};
+use crate::spec::{ScalingSpec, Settings, ZeroHandling};
 
 /// `spec` of a HorizontalPodAutoscaler.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -229,8 +228,9 @@ impl HpaSpec {
     }
 
     /// What the engine decides from: a plain HPA, with `metrics` as triggers. Call it on a completed
-    /// and valid spec; what is missing counts as its default, a metric without a usable target is
-    /// left out.
+    /// and valid spec; what is missing counts as its default, which for a target is 0 and fails in
+    /// every decision. Left out are metrics of no known kind and of resources other than cpu and
+    /// memory.
     #[must_use]
     pub fn to_scaling_spec(
         &self,
@@ -340,97 +340,6 @@ impl HpaScalingRules {
             tolerance: self.tolerance.as_ref().map(Quantity::approximate_f64),
         }
     }
-}
-
-impl HpaMetric {
-    fn to_trigger(&self) -> Option<TriggerSpec> {
-        let (metric_name, metric) = match self.kind.as_str() {
-            "Resource" => resource_metric(self.resource.as_ref()?, false)?,
-            "ContainerResource" => resource_metric(self.container_resource.as_ref()?, true)?,
-            "Pods" => {
-                let pods = self.pods.as_ref()?;
-                let average_value = milli(pods.target.average_value.as_ref())?;
-                let metric = MetricSpec::Pods {
-                    average_value,
-                    capacity_floor: None,
-                };
-                (pods.metric.name.clone(), metric)
-            }
-            "Object" => {
-                let object = self.object.as_ref()?;
-                let metric = MetricSpec::Object {
-                    described_kind: object.described_object.kind.clone(),
-                    described_name: object.described_object.name.clone(),
-                    target: object_target(&object.target)?,
-                };
-                (object.metric.name.clone(), metric)
-            }
-            "External" => {
-                let external = self.external.as_ref()?;
-                let metric = MetricSpec::External {
-                    selector: external
-                        .metric
-                        .selector
-                        .as_ref()
-                        .map(LabelSelector::printed),
-                    target: external_target(&external.target)?,
-                    activation: MilliValue::ZERO,
-                };
-                (external.metric.name.clone(), metric)
-            }
-            _ => return None,
-        };
-        Some(TriggerSpec {
-            metric_name,
-            name: None,
-            kind: self.kind.clone(),
-            metric,
-        })
-    }
-}
-
-fn milli(quantity: Option<&Quantity>) -> Option<MilliValue> {
-    quantity.map(Quantity::milli)
-}
-
-/// An average value wins over a percentage.
-fn resource_metric(source: &ResourceSource, of_container: bool) -> Option<(String, MetricSpec)> {
-    let resource = match source.name.as_str() {
-        "cpu" => Resource::Cpu,
-        "memory" => Resource::Memory,
-        _ => return None,
-    };
-    let target = match (
-        milli(source.target.average_value.as_ref()),
-        source.target.average_utilization,
-    ) {
-        (Some(average), _) => ResourceTarget::AverageValue(average),
-        (None, Some(percent)) => ResourceTarget::Utilization(percent),
-        (None, None) => return None,
-    };
-    let container = of_container.then(|| source.container.clone());
-    Some((
-        source.name.clone(),
-        MetricSpec::Resource {
-            resource,
-            container,
-            target,
-        },
-    ))
-}
-
-/// The type decides.
-fn object_target(target: &HpaTarget) -> Option<ValueTarget> {
-    match target.kind.as_str() {
-        "Value" => milli(target.value.as_ref()).map(ValueTarget::Value),
-        _ => milli(target.average_value.as_ref()).map(ValueTarget::AverageValue),
-    }
-}
-
-/// An average value wins, whatever the type.
-fn external_target(target: &HpaTarget) -> Option<ValueTarget> {
-    let average = milli(target.average_value.as_ref()).map(ValueTarget::AverageValue);
-    average.or_else(|| milli(target.value.as_ref()).map(ValueTarget::Value))
 }
 
 impl LabelSelector {

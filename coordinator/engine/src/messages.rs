@@ -57,14 +57,13 @@ pub(crate) fn title(trigger: &TriggerSpec) -> String {
         } => {
             format!("{described_kind} metric {name}")
         }
-        // The HPA calls this one external too.
+        // The HPA calls an average over an object's value external too.
         MetricSpec::Object {
+            selector,
             target: ValueTarget::AverageValue(_),
             ..
-        } => {
-            format!("external metric {name}(nil)")
         }
-        MetricSpec::External { selector, .. } => {
+        | MetricSpec::External { selector, .. } => {
             format!(
                 "external metric {name}({})",
                 selector.as_deref().unwrap_or("nil")
@@ -115,6 +114,26 @@ pub(crate) fn source_error(
     wrap(trigger, inner)
 }
 
+/// A metric without a target. Sources are not asked for it.
+pub(crate) fn no_target_error(trigger: &TriggerSpec) -> MetricError {
+    let text = match &trigger.metric {
+        MetricSpec::Resource { .. } => {
+            "invalid resource metric source: neither an average utilization target nor an average \
+             value (usage) target was set"
+        }
+        // The HPA has no words for this one: it does not survive it.
+        MetricSpec::Pods { .. } => "invalid pods metric source: no average value target was set",
+        MetricSpec::Object { .. } => {
+            "invalid object metric source: neither a value target nor an average value target was set"
+        }
+        MetricSpec::External { .. } => {
+            "invalid external metric source: neither a value target nor an average value target \
+             was set"
+        }
+    };
+    outermost(trigger, "", text.to_owned())
+}
+
 /// A calculation that failed.
 pub(crate) fn calculation_error(trigger: &TriggerSpec, error: &CalculationError) -> MetricError {
     wrap(trigger, error.to_string())
@@ -123,61 +142,77 @@ pub(crate) fn calculation_error(trigger: &TriggerSpec, error: &CalculationError)
 /// Puts the HPA's contexts around an error.
 fn wrap(trigger: &TriggerSpec, inner: String) -> MetricError {
     let name = &trigger.metric_name;
-    match &trigger.metric {
+    let context = match &trigger.metric {
+        // Here the Event has the context too.
         MetricSpec::Resource {
-            resource,
-            container,
-            target,
+            resource, target, ..
         } => {
-            let resource = resource.name();
             let what = match target {
                 ResourceTarget::Utilization(_) => "utilization",
                 ResourceTarget::AverageValue(_) => "usage",
             };
-            let message = format!("failed to get {resource} {what}: {inner}");
-            let (reason, wrapped) = match container {
-                None => (
-                    "FailedGetResourceMetric",
-                    format!("failed to get {resource} resource metric value: {message}"),
-                ),
-                Some(container) => (
-                    "FailedGetContainerResourceMetric",
-                    format!("failed to get {container} container metric value: {message}"),
-                ),
-            };
-            MetricError {
-                reason,
-                message,
-                wrapped,
-            }
+            let message = format!("failed to get {} {what}: {inner}", resource.name());
+            return outermost(trigger, "", message);
         }
-        MetricSpec::Pods { .. } => MetricError {
-            reason: "FailedGetPodsMetric",
-            wrapped: format!("failed to get pods metric value: {inner}"),
-            message: inner,
-        },
-        MetricSpec::Object { target, .. } => {
-            let context = match target {
-                ValueTarget::Value(_) => String::new(),
-                ValueTarget::AverageValue(_) => format!("failed to get {name} object metric: "),
-            };
-            MetricError {
-                reason: "FailedGetObjectMetric",
-                wrapped: format!("failed to get object metric value: {context}{inner}"),
-                message: inner,
-            }
-        }
-        MetricSpec::External { target, .. } => {
-            let context = match target {
-                ValueTarget::Value(_) => format!("failed to get external metric {name}"),
-                ValueTarget::AverageValue(_) => format!("failed to get {name} external metric"),
-            };
-            MetricError {
-                reason: "FailedGetExternalMetric",
-                wrapped: format!("failed to get {name} external metric value: {context}: {inner}"),
-                message: inner,
-            }
-        }
+        MetricSpec::Pods { .. }
+        | MetricSpec::Object {
+            target: ValueTarget::Value(_),
+            ..
+        } => String::new(),
+        MetricSpec::Object {
+            target: ValueTarget::AverageValue(_),
+            ..
+        } => format!("failed to get {name} object metric: "),
+        MetricSpec::External {
+            target: ValueTarget::Value(_),
+            ..
+        } => format!("failed to get external metric {name}: "),
+        MetricSpec::External {
+            target: ValueTarget::AverageValue(_),
+            ..
+        } => format!("failed to get {name} external metric: "),
+    };
+    outermost(trigger, &context, inner)
+}
+
+/// The reason of an error, and the outermost of its contexts; `context` comes after that.
+fn outermost(trigger: &TriggerSpec, context: &str, message: String) -> MetricError {
+    let (reason, outer) = match &trigger.metric {
+        MetricSpec::Resource {
+            resource,
+            container: None,
+            ..
+        } => (
+            "FailedGetResourceMetric",
+            format!("failed to get {} resource metric value", resource.name()),
+        ),
+        MetricSpec::Resource {
+            container: Some(container),
+            ..
+        } => (
+            "FailedGetContainerResourceMetric",
+            format!("failed to get {container} container metric value"),
+        ),
+        MetricSpec::Pods { .. } => (
+            "FailedGetPodsMetric",
+            "failed to get pods metric value".to_owned(),
+        ),
+        MetricSpec::Object { .. } => (
+            "FailedGetObjectMetric",
+            "failed to get object metric value".to_owned(),
+        ),
+        MetricSpec::External { .. } => (
+            "FailedGetExternalMetric",
+            format!(
+                "failed to get {} external metric value",
+                trigger.metric_name
+            ),
+        ),
+    };
+    MetricError {
+        reason,
+        wrapped: format!("{outer}: {context}{message}"),
+        message,
     }
 }
 

@@ -87,7 +87,7 @@ fn policy_limit(direction: Direction, policy: &ScalingPolicy, start: i64) -> i32
             (start as f64 * (1.0 - f64::from(policy.value) / 100.0)) as i64
         }
     };
-    i32::try_from(limit).unwrap_or(if limit < 0 { i32::MIN } else { i32::MAX })
+    limit.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32
 }
 
 /// Records a change into the list of its direction. Entries older than the longest period free
@@ -214,6 +214,38 @@ mod tests {
             next_release(Direction::Up, &rules, events, at(59)),
             Some(at(60))
         );
+    }
+
+    #[test]
+    fn a_release_is_that_of_the_limits_own_direction_and_lies_ahead() {
+        let rules = rules(SelectPolicy::Max, &[(PolicyKind::Pods, 4, 60)]);
+        let (up, down) = ([event(3, 0)], [event(1, 10)]);
+        let events = Events {
+            up: &up,
+            down: &down,
+        };
+        let release = |direction, second| next_release(direction, &rules, events, at(second));
+        assert_eq!(release(Direction::Up, 60), None);
+        assert_eq!(release(Direction::Down, 60), Some(at(70)));
+        assert_eq!(release(Direction::Down, 70), None);
+    }
+
+    #[test]
+    fn a_limit_out_of_range_is_held_at_its_edge() {
+        let rules = rules(SelectPolicy::Max, &[(PolicyKind::Pods, i32::MAX, 60)]);
+        let most = limit(Direction::Up, &rules, i32::MAX, NONE, at(0));
+        assert_eq!(most, i32::MAX);
+        let up = [event(i32::MAX, 0), event(i32::MAX, 0)];
+        let events = Events { up: &up, down: &[] };
+        let least = limit(Direction::Down, &rules, 0, events, at(1));
+        assert_eq!(least, i32::MIN);
+    }
+
+    #[test]
+    fn a_change_as_old_as_the_longest_period_keeps_its_slot() {
+        let mut events = vec![event(1, 0)];
+        record(&mut events, 5, Duration::from_secs(60), at(60));
+        assert_eq!(events, [event(1, 0), event(5, 60)]);
     }
 
     #[test]

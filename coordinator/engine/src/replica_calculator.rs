@@ -210,12 +210,16 @@ pub fn pod_replicas(
             .sum::<i128>();
     }
 
-    let first = ratio_to(target, ready, i128::from(counts.ready), samples)?;
+    let first = ratio_to(target, ready, samples)?;
+    let measured = match target {
+        PodTarget::Utilization { .. } => i128::from(counts.ready),
+        PodTarget::Average { .. } => samples,
+    };
     let kept = |within_tolerance| Calculation {
         replicas: current,
         ratio: first.ratio,
         utilization: first.percent,
-        usage: first.mean,
+        usage: mean(ready.usage, measured),
         pods: Some(counts),
         within_tolerance,
         saturated: first.saturated,
@@ -235,28 +239,27 @@ pub fn pod_replicas(
 
     // Pods without a sample are taken as whatever argues against the change.
     let mut filled = ready;
-    let mut entries = i128::from(counts.ready);
     let mut all = samples;
-    if counts.missing > 0 && first.ratio != 1.0 {
+    if first.ratio != 1.0 {
         filled.usage += if first.ratio < 1.0 { missing_fill } else { 0 };
         filled.request += missing.request;
-        entries += i128::from(counts.missing);
         all += i128::from(counts.missing);
     }
     if fill_unready {
         filled.request += unready.request;
-        entries += i128::from(counts.unready);
         all += i128::from(counts.unready);
     }
-    let second = ratio_to(target, filled, entries, all)?;
-    let turned =
-        (first.ratio < 1.0 && second.ratio > 1.0) || (first.ratio > 1.0 && second.ratio < 1.0);
+    let second = ratio_to(target, filled, all)?;
+    let turned = (first.ratio > 1.0) != (second.ratio > 1.0);
     if tolerances.contain(second.ratio) || turned {
         return Ok(kept(true));
     }
     let (replicas, over) = to_replicas((second.ratio * all as f64).ceil());
-    let against =
-        (second.ratio < 1.0 && replicas > current) || (second.ratio > 1.0 && replicas < current);
+    let against = if second.ratio > 1.0 {
+        replicas < current
+    } else {
+        replicas > current
+    };
     if against {
         return Ok(kept(false));
     }
@@ -279,16 +282,13 @@ fn missing_usage(target: PodTarget<'_>, request: i128) -> i128 {
 struct RatioToTarget {
     ratio: f64,
     percent: Option<i32>,
-    mean: MilliValue,
     saturated: bool,
 }
 
-/// Ratio of the sums to the target: over `entries` pods with requests for a percentage, over all
-/// `samples` for a mean.
+/// Ratio of the sums to the target: use to requests for a percentage, over all `samples` for a mean.
 fn ratio_to(
     target: PodTarget<'_>,
     sums: Sums,
-    entries: i128,
     samples: i128,
 ) -> Result<RatioToTarget, CalculationError> {
     match target {
@@ -301,25 +301,23 @@ fn ratio_to(
             // Go computes the product in 64 bits, where it wraps; and the quotient in 32.
             let wraps = i64::try_from(sums.usage * 100).is_err();
             let (percent, over) = clamp_i32(sums.usage * 100 / sums.request);
-            let (mean, mean_over) = clamp_i64(sums.usage / entries.max(1));
             Ok(RatioToTarget {
                 ratio: f64::from(percent) / f64::from(wanted),
                 percent: Some(percent),
-                mean: MilliValue::new(mean),
-                saturated: wraps || over || mean_over,
-            })
-        }
-        PodTarget::Average { value: wanted, .. } => {
-            let wraps = i64::try_from(sums.usage).is_err();
-            let (mean, over) = clamp_i64(sums.usage / samples.max(1));
-            Ok(RatioToTarget {
-                ratio: mean as f64 / wanted.get() as f64,
-                percent: None,
-                mean: MilliValue::new(mean),
                 saturated: wraps || over,
             })
         }
+        PodTarget::Average { value: wanted, .. } => Ok(RatioToTarget {
+            ratio: mean(sums.usage, samples).get() as f64 / wanted.get() as f64,
+            percent: None,
+            saturated: i64::try_from(sums.usage).is_err(),
+        }),
     }
+}
+
+/// The mean of `count` numbers of 64 bits, which fits 64 bits.
+fn mean(sum: i128, count: i128) -> MilliValue {
+    MilliValue::new(i64::try_from(sum / count.max(1)).unwrap_or(i64::MAX))
 }
 
 /// `Object` and `External` metrics with a `Value` target (`hpa.md` 1.6): the ratio times the ready
@@ -444,16 +442,12 @@ fn to_replicas(value: f64) -> (i32, bool) {
     (value as i32, over)
 }
 
+/// Held within `i32`; whether it had to be held.
 fn clamp_i32(value: i128) -> (i32, bool) {
-    match i32::try_from(value) {
-        Ok(value) => (value, false),
-        Err(_) => (if value < 0 { i32::MIN } else { i32::MAX }, true),
-    }
+    let held = value.clamp(i128::from(i32::MIN), i128::from(i32::MAX));
+    (held as i32, held != value)
 }
 
-fn clamp_i64(value: i128) -> (i64, bool) {
-    match i64::try_from(value) {
-        Ok(value) => (value, false),
-        Err(_) => (if value < 0 { i64::MIN } else { i64::MAX }, true),
-    }
-}
+#[cfg(test)]
+#[path = "replica_calculator_test.rs"]
+mod tests;

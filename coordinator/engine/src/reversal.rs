@@ -179,3 +179,119 @@ fn held(draft: &mut Draft<'_>, direction: Direction, from: i32, until: Timestamp
     });
     draft.due(until, NextCause::ReversalHold);
 }
+
+#[cfg(test)]
+mod tests {
+    use neap_units::MilliValue;
+
+    use crate::formula::Formula;
+    use crate::observation::{
+        Failure, Observation, Pod, PodReadings, Reading, Sample, ValueReading,
+    };
+    use crate::spec::{
+        CapacityFloor, Fallback, FallbackBehavior, MetricSpec, ModifierMetricType,
+        ScalingModifiers, ScalingSpec, TriggerSpec, ValueTarget,
+    };
+    use crate::state::DecisionState;
+    use crate::{PodPhase, evaluate};
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+
+    fn spec(metric: MetricSpec) -> ScalingSpec {
+        ScalingSpec {
+            min_replicas: 1,
+            triggers: vec![TriggerSpec {
+                metric_name: "s0-a".to_owned(),
+                name: Some("a".to_owned()),
+                kind: "any".to_owned(),
+                metric,
+            }],
+            ..ScalingSpec::default()
+        }
+    }
+
+    /// Whether a reading is a signal that could be noisy, with four pods.
+    fn is_signal(spec: &ScalingSpec, reading: Reading<'_>) -> bool {
+        let pod = Pod {
+            phase: PodPhase::Running,
+            ..Pod::default()
+        };
+        let seen = Observation {
+            spec_replicas: 4,
+            status_replicas: 4,
+            ready_replicas: None,
+            pods: &[&pod; 4],
+            selector_problem: None,
+            readings: &[reading],
+        };
+        let evaluation = evaluate(spec, &DecisionState::default(), &seen, NOW);
+        evaluation.state.signal.is_some()
+    }
+
+    fn external() -> MetricSpec {
+        MetricSpec::External {
+            selector: None,
+            target: ValueTarget::AverageValue(MilliValue::from_units(5)),
+            activation: MilliValue::ZERO,
+        }
+    }
+
+    fn ten() -> Reading<'static> {
+        const TEN: MilliValue = MilliValue::from_units(10);
+        Reading::Values(ValueReading {
+            values: &[TEN],
+            active: None,
+            at: NOW,
+        })
+    }
+
+    #[test]
+    fn what_a_fallback_stands_in_for_is_no_signal() {
+        let fallback = Some(Fallback {
+            failure_threshold: 0,
+            replicas: 6,
+            behavior: FallbackBehavior::Static,
+        });
+        let modifiers = Some(ScalingModifiers {
+            formula: Formula::parse("a").unwrap(),
+            target: MilliValue::from_units(5),
+            activation_target: MilliValue::ZERO,
+            metric_type: ModifierMetricType::AverageValue,
+        });
+        for scaling_modifiers in [None, modifiers] {
+            let spec = ScalingSpec {
+                fallback,
+                scaling_modifiers,
+                ..spec(external())
+            };
+            assert!(is_signal(&spec, ten()));
+            let failure = Failure::source("down", NOW);
+            assert!(!is_signal(&spec, Reading::Failed(failure)));
+        }
+    }
+
+    #[test]
+    fn what_a_capacity_floor_raised_is_no_signal() {
+        let sample = Some(Sample {
+            value: MilliValue::new(10),
+            at: NOW,
+            window: Duration::from_secs(1),
+        });
+        let samples = [sample; 4];
+        let pods = |arrivals: i64| {
+            Reading::Pods(PodReadings {
+                samples: &samples,
+                unknown: &[],
+                arrival_rate: Some(MilliValue::from_units(arrivals)),
+            })
+        };
+        let spec = spec(MetricSpec::Pods {
+            average_value: MilliValue::new(50),
+            capacity_floor: Some(CapacityFloor::default()),
+        });
+        assert!(is_signal(&spec, pods(0)));
+        assert!(!is_signal(&spec, pods(40)));
+    }
+}

@@ -162,7 +162,8 @@ pub struct TriggerSpec {
     pub metric: MetricSpec,
 }
 
-/// What a trigger measures, and its target.
+/// What a trigger measures, and its target. A target of 0 or less is none: such a metric fails in
+/// every decision, as one without a target does in the HPA.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum MetricSpec {
     /// CPU or memory of the pods (`Resource`), or of one container in each (`ContainerResource`).
@@ -188,6 +189,8 @@ pub enum MetricSpec {
         described_kind: String,
         /// The described object's name.
         described_name: String,
+        /// The metric's label selector as the HPA prints it in messages; `None` prints `nil`.
+        selector: Option<String>,
         /// The target.
         target: ValueTarget,
     },
@@ -201,6 +204,30 @@ pub enum MetricSpec {
         /// reading does not say itself whether its source is active.
         activation: MilliValue,
     },
+}
+
+impl MetricSpec {
+    /// Whether there is a target to divide by.
+    pub(crate) fn has_target(&self) -> bool {
+        match self {
+            Self::Resource {
+                target: ResourceTarget::Utilization(percent),
+                ..
+            } => *percent > 0,
+            Self::Resource {
+                target: ResourceTarget::AverageValue(value),
+                ..
+            }
+            | Self::Pods {
+                average_value: value,
+                ..
+            } => *value > MilliValue::ZERO,
+            Self::Object { target, .. } | Self::External { target, .. } => {
+                let (ValueTarget::Value(value) | ValueTarget::AverageValue(value)) = target;
+                *value > MilliValue::ZERO
+            }
+        }
+    }
 }
 
 /// A resource of pods.

@@ -201,6 +201,38 @@ mod tests {
     }
 
     #[test]
+    fn the_slot_of_an_entry_is_free_once_it_is_older_than_every_window() {
+        let both = Windows {
+            up: MINUTE,
+            down: MINUTE,
+        };
+        let up_longer = Windows {
+            up: MINUTE * 2,
+            ..both
+        };
+        let down_longer = Windows {
+            down: MINUTE * 2,
+            ..both
+        };
+        let slots = |windows, second| {
+            let mut seen = history(&[(9, 0), (9, 30)]);
+            with_behavior(&mut seen, 9, 2, windows, Duration::ZERO, at(second));
+            seen.len()
+        };
+        assert_eq!((slots(both, 60), slots(both, 61)), (3, 2));
+        for longer in [up_longer, down_longer] {
+            assert_eq!((slots(longer, 61), slots(longer, 120)), (3, 3));
+            assert_eq!(slots(longer, 121), 2);
+        }
+        let slots = |second| {
+            let mut seen = history(&[(9, 0), (9, 30)]);
+            without_behavior(&mut seen, 2, MINUTE, Duration::ZERO, at(second), at(second));
+            seen.len()
+        };
+        assert_eq!((slots(60), slots(61)), (3, 2));
+    }
+
+    #[test]
     fn the_controllers_window_counts_in_whole_seconds_within_a_behavior() {
         let settings = Settings {
             downscale_stabilization: Duration::from_millis(90_900),

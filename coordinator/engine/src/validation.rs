@@ -121,12 +121,11 @@ impl Errors {
     }
 
     fn trigger(&mut self, trigger: &TriggerSpec, path: &str) {
-        let positive = |value: &MilliValue| *value > MilliValue::ZERO;
-        let (value, is_positive) = match &trigger.metric {
+        let value = match &trigger.metric {
             MetricSpec::Resource {
                 target: ResourceTarget::Utilization(percent),
                 ..
-            } => (percent.to_string(), *percent > 0),
+            } => percent.to_string(),
             MetricSpec::Resource {
                 target: ResourceTarget::AverageValue(value),
                 ..
@@ -134,14 +133,14 @@ impl Errors {
             | MetricSpec::Pods {
                 average_value: value,
                 ..
-            } => (value.to_string(), positive(value)),
+            } => value.to_string(),
             MetricSpec::Object { target, .. } | MetricSpec::External { target, .. } => {
                 let (ValueTarget::Value(value) | ValueTarget::AverageValue(value)) = target;
-                (value.to_string(), positive(value))
+                value.to_string()
             }
         };
         self.check(
-            is_positive,
+            trigger.metric.has_target(),
             &format!("{path} target"),
             value,
             "must be more than 0",

@@ -273,6 +273,26 @@ fn one_failing_trigger_of_two_blocks_down_and_not_up() {
     );
 }
 
+#[test]
+fn triggers_are_listed_with_what_is_known_of_them_whatever_decides() {
+    let mut target = queue();
+    target.replicas = 200;
+    let outside = target.step_values(&[40], at(0));
+    assert_eq!(outside.write, Some(100), "{}", outside.why);
+    let value = Some(units(40));
+    assert_eq!(
+        outside.why.triggers[0].outcome,
+        TriggerOutcome::NotComputed { value }
+    );
+    for attempt in 1..=2 {
+        let outcome = &target.step(&failed(attempt), at(attempt)).why.triggers[0].outcome;
+        assert!(
+            matches!(outcome, TriggerOutcome::Failed { failures, .. } if i64::from(*failures) == attempt),
+            "{outcome:?}"
+        );
+    }
+}
+
 fn fallback(behavior: FallbackBehavior) -> Fallback {
     Fallback {
         failure_threshold: 3,
@@ -398,6 +418,24 @@ fn a_formula_takes_the_triggers_place() {
             .average_value,
         Some(units(5))
     );
+}
+
+#[test]
+fn a_formulas_value_is_shown_as_its_metric_type_says() {
+    let mut target = Target::new(spec(vec![external("a", 1)]), 2);
+    for (metric_type, value, average) in [
+        (ModifierMetricType::Value, Some(units(20)), None),
+        (ModifierMetricType::AverageValue, None, Some(units(10))),
+    ] {
+        target.spec.scaling_modifiers = Some(ScalingModifiers {
+            metric_type,
+            ..formula("a * 2")
+        });
+        let ten = units(10);
+        let readings = [support::value(std::slice::from_ref(&ten), at(0))];
+        let shown = target.look(&readings, at(0)).current_metrics[0].unwrap();
+        assert_eq!((shown.value, shown.average_value), (value, average));
+    }
 }
 
 #[test]

@@ -25,6 +25,9 @@ pub(super) fn compute(
     source: Source<'_>,
     replicas: Replicas,
 ) -> Computed {
+    if !trigger.metric.has_target() {
+        return Err(messages::no_target_error(trigger));
+    }
     match &trigger.metric {
         MetricSpec::Resource {
             resource,

@@ -11,8 +11,8 @@ use neap_engine::{
 };
 use neap_units::Timestamp;
 
-use crate::sequences::{Sequence, StepData};
-use crate::vectors::{VectorFile, at};
+use super::sequences::{Sequence, StepData};
+use super::vectors::{VectorFile, at};
 
 /// How one sequence came out both ways.
 struct Outcome {

@@ -5,8 +5,8 @@
 use neap_units::Quantity;
 use serde::Deserialize;
 
-use crate::report::Report;
-use crate::vectors::VectorFile;
+use super::report::Report;
+use super::vectors::VectorFile;
 
 #[derive(Deserialize)]
 struct Case {

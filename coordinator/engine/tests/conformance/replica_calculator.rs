@@ -12,8 +12,8 @@ use neap_engine::{PodGroup, Resource, StartPeriods, group_of, sum_containers};
 use neap_units::MilliValue;
 use serde::Deserialize;
 
-use crate::report::Report;
-use crate::vectors::{self, VectorFile, VectorPod, VectorPodMetric, accident, at, period};
+use super::report::Report;
+use super::vectors::{self, VectorFile, VectorPod, VectorPodMetric, accident, at, period};
 
 #[derive(Deserialize)]
 struct Case {

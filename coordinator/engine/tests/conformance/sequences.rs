@@ -12,8 +12,8 @@ use neap_engine::{
 use neap_units::{MilliValue, Timestamp};
 use serde::Deserialize;
 
-use crate::report::Report;
-use crate::vectors::{self, VectorFile, VectorPod, VectorPodMetric, accident, at, period};
+use super::report::Report;
+use super::vectors::{self, VectorFile, VectorPod, VectorPodMetric, accident, at, period};
 
 #[derive(Deserialize)]
 pub(crate) struct Sequence {

@@ -4,8 +4,8 @@ use neap_engine::hpa_spec::HpaSpec;
 use neap_engine::hpa_validation::validate_hpa;
 use serde::Deserialize;
 
-use crate::report::Report;
-use crate::vectors::VectorFile;
+use super::report::Report;
+use super::vectors::VectorFile;
 
 #[derive(Deserialize)]
 struct Case {

@@ -7,8 +7,8 @@ use neap_engine::{
 };
 use neap_units::{MilliValue, Timestamp};
 
-use crate::sequences::{Controller, Sequence, Step, StepData};
-use crate::vectors::at;
+use super::sequences::{Controller, Sequence, Step, StepData};
+use super::vectors::at;
 
 /// What the load does between the recorded instants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -44,6 +44,7 @@ fn metric() -> impl Strategy<Value = MetricSpec> {
     let object = value_target().prop_map(|target| MetricSpec::Object {
         described_kind: "Service".to_owned(),
         described_name: "web".to_owned(),
+        selector: None,
         target,
     });
     let pods = (milli(100..3000), option::of(Just(CapacityFloor::default()))).prop_map(
