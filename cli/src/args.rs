@@ -4,6 +4,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::demo::DemoArgs;
+use crate::diff::DiffArgs;
 use crate::explain::ExplainArgs;
 use crate::get::GetArgs;
 use crate::handback::{HandbackArgs, TakebackArgs};
@@ -35,6 +36,8 @@ pub(crate) enum Command {
     Explain(ExplainArgs),
     /// List what is scaled, in the columns of an HPA
     Get(GetArgs),
+    /// Show where Neap would scale otherwise than the KEDA or HPA that it observes
+    Diff(DiffArgs),
     /// Show what a ScaledObject would have done under a recorded or generated load
     Simulate(Box<SimulateArgs>),
     /// Show who leads, who follows and what is connected

@@ -7,9 +7,11 @@
 mod age;
 mod answers;
 mod args;
+mod as_of;
 mod cluster;
 mod completion;
 mod demo;
+mod diff;
 mod duration;
 mod error;
 mod explain;

@@ -30,7 +30,7 @@ mod time;
 mod wanted;
 mod writes;
 
-pub use compile::{CompileInput, Compiled, Invalid, compile};
+pub use compile::{CompileInput, Compiled, Invalid, Targets, compile};
 pub use decider::{DecideSettings, Decider, Parts};
 pub use references::References;
 pub use replicated::{Command, DecisionMachine, DecisionTable, FORMAT, TargetRecord};

@@ -7,10 +7,11 @@ use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
-use neap_consensus::Consensus;
+use neap_consensus::{Consensus, LeaderId};
 use serde_json::{Value, json};
 
 use super::explain::Explain;
+use super::list;
 use super::table::LeaderTable;
 use crate::clock::Clock;
 use crate::keys::TargetKey;
@@ -118,13 +119,29 @@ impl HttpState {
         self.consensus.leadership().borrow().is_self
     }
 
-    /// Who says what is answered, and how old it is.
+    /// Who says what is answered, and how old it is; `null` where no leader has told anything yet.
     fn as_of(&self) -> Value {
         let leadership = self.consensus.leadership().borrow().clone();
-        match leadership.leader.filter(|_| leadership.is_self) {
-            Some(own) => json!({"leader": own.id.to_string(), "ageMillis": 0}),
+        let own = leadership.leader.filter(|_| leadership.is_self);
+        let last = match own {
+            Some(own) => Some((own.id, std::time::Duration::ZERO)),
             None => self.followed.as_of(),
-        }
+        };
+        let Some((leader, age)) = last else {
+            return Value::Null;
+        };
+        json!({
+            "leader": leader.to_string(),
+            "name": self.name_of(leader),
+            "ageMillis": u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
+        })
+    }
+
+    /// The name of the member that leads or led.
+    fn name_of(&self, leader: LeaderId) -> Option<String> {
+        let members = self.consensus.status().members.into_iter();
+        let mut leaders = members.filter(|member| member.node == leader.node);
+        leaders.next().map(|member| member.name)
     }
 }
 
@@ -144,6 +161,13 @@ async fn status(State(state): State<HttpState>) -> Response {
             )
         })
         .collect();
+    let name = consensus.node.and_then(|node| {
+        let mut own = consensus
+            .members
+            .iter()
+            .filter(|member| member.node == node);
+        own.next().map(|member| member.name.clone())
+    });
     let mut answer = figures(&state);
     // What only the leader knows comes from it.
     if !leadership.is_self
@@ -153,6 +177,7 @@ async fn status(State(state): State<HttpState>) -> Response {
     }
     let own = json!({
         "version": env!("CARGO_PKG_VERSION"),
+        "name": name,
         "leads": leadership.is_self,
         "leader": leadership.leader.map(|leader| json!({"id": leader.id.to_string(), "name": leader.name})),
         "asOf": state.as_of(),
@@ -171,12 +196,17 @@ async fn status(State(state): State<HttpState>) -> Response {
 }
 
 async fn targets(State(state): State<HttpState>) -> Response {
-    let targets = if state.leads() {
-        json!(state.explain.list())
+    let decided = if state.leads() {
+        state.explain.list()
     } else {
-        json!(state.followed.list())
+        state.followed.list()
     };
+    let targets = list::lines(&state.world, decided);
     Json(json!({"targets": targets, "asOf": state.as_of()})).into_response()
+}
+
+fn refuse(code: StatusCode, fault: impl Into<String>) -> Response {
+    (code, Json(json!({"error": fault.into()}))).into_response()
 }
 
 async fn target(
@@ -202,7 +232,7 @@ async fn target(
         }
         None => {
             let fault = format!("no ScaledObject {namespace}/{name} is known to this replica");
-            (StatusCode::NOT_FOUND, Json(json!({"error": fault}))).into_response()
+            refuse(StatusCode::NOT_FOUND, fault)
         }
     }
 }
