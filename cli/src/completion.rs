@@ -39,7 +39,7 @@ mod tests {
             let mut script = Vec::new();
             write(shell, &mut Cli::command(), "neap", &mut script).unwrap();
             let script = String::from_utf8(script).unwrap();
-            for known in ["simulate", "diff"] {
+            for known in ["simulate", "top", "diff", "sort-by"] {
                 assert!(script.contains(known), "{shell}: no {known} in {script}");
             }
         }

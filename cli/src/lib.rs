@@ -24,6 +24,7 @@ mod reason;
 mod run;
 mod status;
 mod table;
+mod top;
 mod up;
 
 pub mod chart;

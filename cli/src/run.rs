@@ -10,7 +10,7 @@ use clap::{CommandFactory, FromArgMatches};
 
 use crate::args::{Cli, Command};
 use crate::error::CliError;
-use crate::{completion, demo, diff, explain, get, handback, simulate, status, up};
+use crate::{completion, demo, diff, explain, get, handback, simulate, status, top, up};
 
 /// What a command may know of the machine beyond its arguments.
 pub(crate) struct Surroundings {
@@ -86,6 +86,7 @@ fn run(
         Command::Demo(args) => demo::run(args),
         Command::Explain(args) => explain::run(&args, around, out),
         Command::Get(args) => get::run(&args, around, out),
+        Command::Top(args) => top::run(&args, out),
         Command::Diff(args) => {
             let differs = diff::run(&args, out)?;
             return Ok(ExitCode::from(u8::from(differs)));

@@ -333,3 +333,63 @@ fn an_answer_that_grew_old_is_said_to_be_old() {
         "{text}"
     );
 }
+
+#[test]
+fn top_asks_for_what_was_asked_of_it_and_passes_a_refusal_on() {
+    let pod = json!({"namespace": "shop", "name": "web-0", "node": "n1", "cpuCores": 0.25, "memoryBytes": 44_556_288,
+                     "pressure": {"cpu": 1.0, "memory": null, "io": null}, "queue": 3,
+                     "queues": [{"at": "8080", "waiting": 3, "limit": 128}]});
+    let top = json!({"windowSeconds": 15, "total": 8, "omitted": 7, "items": [pod]});
+    let leader = FakeCoordinator::start(&[("/api/v1/top/pods", 200, top)]);
+    let output = leader.neap(&[
+        "top",
+        "pods",
+        "-n",
+        "shop",
+        "-l",
+        "app=web,tier!=cache",
+        "--sort-by",
+        "queue",
+        "--limit",
+        "1",
+    ]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(
+        stdout(&output),
+        "NAME    CPU(cores)   MEMORY(bytes)   PRESSURE   QUEUE\nweb-0   250m         42Mi            1.0% cpu   3\n"
+    );
+    assert!(
+        stderr(&output).starts_with("7 more are not shown"),
+        "{}",
+        stderr(&output)
+    );
+    let asked = &leader.asked()[0];
+    for part in [
+        "sort=queue",
+        "limit=1",
+        "namespace=shop",
+        "selector=app%3Dweb%2Ctier%21%3Dcache",
+    ] {
+        assert!(asked.contains(part), "{part} in {asked}");
+    }
+    let all = stdout(&leader.neap(&["top", "-A"]));
+    assert!(all.starts_with("NAMESPACE   NAME"), "{all}");
+    assert!(!leader.asked()[1].contains("namespace="));
+
+    let refusal = json!({"error": "this replica follows, and agents stream to the leader alone: ask the leader neap-coordinator-1"});
+    let follower = FakeCoordinator::start(&[("/api/v1/top/nodes", 503, refusal)]);
+    let output = follower.neap(&["top", "nodes"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        stderr(&output),
+        "Error from server (ServiceUnavailable): this replica follows, and agents stream to the leader alone: ask the leader neap-coordinator-1\n"
+    );
+    let older = FakeCoordinator::start(&[]);
+    let output = older.neap(&["top"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr(&output).contains("is it of another version?"),
+        "{}",
+        stderr(&output)
+    );
+}

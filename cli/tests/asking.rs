@@ -1,4 +1,4 @@
-//! `get`, `diff`, `status` and `explain` asked of a `neap up` that runs: the real coordinator, agent
+//! `get`, `top`, `diff`, `status` and `explain` asked of a `neap up` that runs: the real coordinator, agent
 //! and replicas, without a cluster.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests are not seen as tests by clippy
@@ -200,8 +200,10 @@ fn cells<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
 fn the_commands_show_what_runs() {
     let up = Up::start();
     get_shows_both_targets(&up);
+    top_shows_what_is_read(&up);
     the_others_answer_too(&up);
     refusals_say_what_is_allowed(&up);
+    watching_goes_on(&up);
 }
 
 fn get_shows_both_targets(up: &Up) {
@@ -240,6 +242,37 @@ fn get_shows_both_targets(up: &Up) {
     assert_eq!(json["targets"][0]["triggers"][0]["target"], "3");
 }
 
+fn top_shows_what_is_read(up: &Up) {
+    // The queue is read ten times a second; a window of 15 s takes longer than this test waits.
+    let text = up.until(&["top", "--sort-by", "queue"], |text| {
+        let queues = text.lines().skip(1).map(|line| line.ends_with("   0"));
+        queues.filter(|zero| *zero).count() == 2
+    });
+    let header: Vec<&str> = text.lines().next().unwrap().split_whitespace().collect();
+    assert_eq!(
+        header,
+        ["NAME", "CPU(cores)", "MEMORY(bytes)", "PRESSURE", "QUEUE"]
+    );
+    let wide = stdout(&up.neap(&["top", "pods", "-l", "app=web", "-o", "wide"]));
+    let row = wide.lines().nth(1).unwrap();
+    assert!(row.contains("8080:0/"), "{wide}");
+    let none = up.neap(&["top", "-n", "elsewhere"]);
+    assert!(none.status.success());
+    assert_eq!(
+        stderr(&none),
+        "No resources found in elsewhere namespace.\n"
+    );
+    let json: Value =
+        serde_json::from_str(&stdout(&up.neap(&["top", "-A", "-o", "json"]))).unwrap();
+    assert_eq!(
+        (&json["total"], &json["windowSeconds"]),
+        (&2.into(), &15.into())
+    );
+    let nodes = up.until(&["top", "nodes"], |text| text.lines().count() == 2);
+    let node = cells(&nodes, nodes.lines().nth(1).unwrap());
+    assert_eq!(node.last(), Some(&"0"), "the queues of its pods: {nodes}");
+}
+
 fn the_others_answer_too(up: &Up) {
     let status = stdout(&up.neap(&["status"]));
     for part in [
@@ -270,7 +303,19 @@ fn refusals_say_what_is_allowed(up: &Up) {
         &["explain", "nothing"],
         "scaledobjects.keda.sh \"nothing\" not found",
     );
-    let output = Up::command(&up.folder, &["get", "--local=/nowhere"])
+    up.refused(&["top", "pods", "nothing"], "pods \"nothing\" not found");
+    up.refused(&["top", "nodes", "nothing"], "nodes \"nothing\" not found");
+    up.refused(
+        &["top", "--sort-by", "disk"],
+        "[possible values: cpu, memory, queue, pressure]",
+    );
+    up.refused(&["top", "jobs"], "[possible values: pods, nodes]");
+    up.refused(&["top", "--limit", "10001"], "10001 is not in 1..=10000");
+    up.refused(
+        &["top", "nodes", "-l", "a=b"],
+        "the labels of nodes are not known",
+    );
+    let output = Up::command(&up.folder, &["top", "--local=/nowhere"])
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(1));
@@ -279,4 +324,19 @@ fn refusals_say_what_is_allowed(up: &Up) {
         "{}",
         stderr(&output)
     );
+}
+
+/// `-w` prints again until its reader goes away, which is no error.
+fn watching_goes_on(up: &Up) {
+    let mut child = Up::command(&up.folder, &["top", "nodes", "-w", "--local"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let headers = lines
+        .map_while(Result::ok)
+        .filter(|line| line.starts_with("NAME"))
+        .take(2);
+    assert_eq!(headers.count(), 2, "the table comes again");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
 }

@@ -32,6 +32,7 @@ mod writes;
 
 pub use compile::{CompileInput, Compiled, Invalid, Targets, compile};
 pub use decider::{DecideSettings, Decider, Parts};
+pub(crate) use node_local::used;
 pub use references::References;
 pub use replicated::{Command, DecisionMachine, DecisionTable, FORMAT, TargetRecord};
 pub use time::{DecisionClock, Opened, TimeAnchor};

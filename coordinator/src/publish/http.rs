@@ -1,9 +1,10 @@
 //! The plain HTTP side: metrics, health and the read-only API.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
@@ -11,8 +12,9 @@ use neap_consensus::{Consensus, LeaderId};
 use serde_json::{Value, json};
 
 use super::explain::Explain;
-use super::list;
 use super::table::LeaderTable;
+use super::top_query::TopQuery;
+use super::{list, top};
 use crate::clock::Clock;
 use crate::keys::TargetKey;
 use crate::metrics::Metrics;
@@ -50,6 +52,7 @@ pub fn router(state: HttpState) -> Router {
         .route("/api/v1/status", get(status))
         .route("/api/v1/targets", get(targets))
         .route("/api/v1/targets/{namespace}/{name}", get(target))
+        .route("/api/v1/top/{what}", get(seen))
         .with_state(state)
 }
 
@@ -207,6 +210,53 @@ async fn targets(State(state): State<HttpState>) -> Response {
 
 fn refuse(code: StatusCode, fault: impl Into<String>) -> Response {
     (code, Json(json!({"error": fault.into()}))).into_response()
+}
+
+/// What the agents see. They stream to the leader alone.
+async fn seen(
+    State(state): State<HttpState>,
+    Path(what): Path<String>,
+    Query(parameters): Query<HashMap<String, String>>,
+) -> Response {
+    let query = match TopQuery::read(&parameters) {
+        Ok(query) => query,
+        Err(fault) => return refuse(StatusCode::BAD_REQUEST, fault),
+    };
+    let of_nodes = match what.as_str() {
+        "pods" => false,
+        "nodes" => true,
+        _ => {
+            let fault = format!("{what:?} is not measured; allowed: pods, nodes");
+            return refuse(StatusCode::NOT_FOUND, fault);
+        }
+    };
+    if let Some(fault) = query.not_of_nodes().filter(|_| of_nodes) {
+        return refuse(StatusCode::BAD_REQUEST, fault);
+    }
+    if !state.leads() {
+        let leader = state.consensus.leadership().borrow().leader.clone();
+        let fault = match leader {
+            Some(leader) => format!(
+                "this replica follows, and agents stream to the leader alone: ask the leader {}",
+                leader.name
+            ),
+            None => "no leader is known, and agents stream to the leader alone: ask again once there is one".to_owned(),
+        };
+        return refuse(StatusCode::SERVICE_UNAVAILABLE, fault);
+    }
+    // Reads every node's signals: not on a thread that serves others.
+    let answered = tokio::task::spawn_blocking(move || {
+        let now = state.clock.boottime();
+        if of_nodes {
+            json!(top::nodes(&state.store, now, &query))
+        } else {
+            json!(top::pods(&state.world, &state.store, now, &query))
+        }
+    });
+    match answered.await {
+        Ok(answer) => Json(answer).into_response(),
+        Err(error) => refuse(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+    }
 }
 
 async fn target(

@@ -15,6 +15,8 @@ mod share;
 mod status;
 mod summary;
 mod table;
+mod top;
+mod top_query;
 
 pub use desk::Desk;
 pub use explain::{Explain, Latest};

@@ -141,3 +141,40 @@ async fn an_object_that_cannot_be_acted_on_is_listed_with_its_fault() {
     );
     bench.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_agents_see_is_answered_by_the_leader_and_bad_questions_are_refused() {
+    let bench = with_three_producers().await;
+    let mut agent = bench.agent();
+    let backlog = agent.backlog("web-0", 8080);
+    agent.gauge(backlog, 0.0, 4);
+    let (code, top) = bench.get("/api/v1/top/pods?namespace=ns&sort=queue").await;
+    assert_eq!(code, 200, "{top}");
+    assert_eq!((&top["total"], &top["omitted"]), (&json!(4), &json!(0)));
+    let first = &top["items"][0];
+    assert_eq!(
+        (&first["name"], &first["queue"]),
+        (&json!("web-0"), &json!(4))
+    );
+    assert_eq!(first["cpuCores"], Value::Null);
+    let (code, nodes) = bench.get("/api/v1/top/nodes").await;
+    assert_eq!((code, &nodes["items"][0]["queue"]), (200, &json!(4)));
+
+    let refusals = [
+        (
+            "/api/v1/top/pods?sort=disk",
+            400,
+            "allowed: cpu, memory, queue, pressure",
+        ),
+        ("/api/v1/top/pods?limit=10001", 400, "allowed: 1 to 10000"),
+        ("/api/v1/top/nodes?selector=a%3Db", 400, "labels of nodes"),
+        ("/api/v1/top/jobs", 404, "allowed: pods, nodes"),
+    ];
+    for (path, code, part) in refusals {
+        let (answered, refusal) = bench.get(path).await;
+        assert_eq!(answered, code, "{path}");
+        let error = refusal["error"].as_str().unwrap();
+        assert!(error.contains(part), "{path}: {error}");
+    }
+    bench.stop().await;
+}

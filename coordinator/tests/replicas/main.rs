@@ -122,6 +122,16 @@ async fn followers_answer_what_the_leader_told_and_say_how_old_it_is() {
         lags.iter().any(|lag| lag.is_u64()),
         "only the leader knows: {status}"
     );
+    let (code, refusal) = bench.answer(follower, "/api/v1/top/pods").await;
+    let error = refusal["error"].as_str().unwrap();
+    let name = own_status["name"].as_str().unwrap();
+    assert_eq!(code, 503);
+    assert!(
+        error.ends_with(&format!("ask the leader {name}")),
+        "{error}"
+    );
+    let (code, seen) = bench.answer(leader, "/api/v1/top/pods?limit=2").await;
+    assert_eq!((code, &seen["omitted"]), (200, &json!(4)), "{seen}");
 
     // Without a leader the last word stays, and grows old.
     for seat in (0..3).filter(|seat| *seat != follower) {
