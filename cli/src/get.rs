@@ -77,10 +77,11 @@ async fn get(args: &GetArgs, around: &Surroundings, out: &mut dyn Write) -> Resu
     let scope = Scope::new(&args.names, Some(namespace), &args.scope)?;
     let labels = scope.labels()?;
     let coordinator = Coordinator::find(Whom::Any, &args.coordinator, &args.cluster).await?;
-    let view = View {
+    let mut view = View {
         args,
         scope,
         labels,
+        widths: Vec::new(),
     };
     let seen = view.ask(&coordinator).await?;
     as_of::warn(seen.as_of.as_ref());
@@ -131,6 +132,8 @@ struct View<'a> {
     args: &'a GetArgs,
     scope: Scope,
     labels: Option<LabelSelector>,
+    /// How wide the columns of the table are; empty before its header.
+    widths: Vec<usize>,
 }
 
 impl View<'_> {
@@ -151,14 +154,14 @@ impl View<'_> {
     }
 
     fn first(
-        &self,
+        &mut self,
         seen: &Seen,
         now: jiff::Timestamp,
         out: &mut dyn Write,
     ) -> Result<(), CliError> {
         let table = matches!(self.args.output, None | Some(GetOutput::Wide));
         if !table || !seen.targets.is_empty() {
-            self.write(seen, now, !self.args.no_headers, out)?;
+            self.write(seen, now, out)?;
         } else if self.scope.names.is_empty() {
             eprintln!("{}", self.scope.nothing());
         }
@@ -168,7 +171,7 @@ impl View<'_> {
 
     /// What changed, under the columns of the first table.
     fn changed(
-        &self,
+        &mut self,
         seen: &Seen,
         now: jiff::Timestamp,
         out: &mut dyn Write,
@@ -176,14 +179,13 @@ impl View<'_> {
         if self.args.output == Some(GetOutput::Yaml) {
             writeln!(out, "---")?;
         }
-        self.write(seen, now, false, out)
+        self.write(seen, now, out)
     }
 
     fn write(
-        &self,
+        &mut self,
         seen: &Seen,
         now: jiff::Timestamp,
-        header: bool,
         out: &mut dyn Write,
     ) -> Result<(), CliError> {
         match self.args.output {
@@ -195,21 +197,20 @@ impl View<'_> {
                 }
                 Ok(())
             }
-            None | Some(GetOutput::Wide) => self.table(seen, now, header, out),
+            None | Some(GetOutput::Wide) => self.table(seen, now, out),
         }
     }
 
     fn table(
-        &self,
+        &mut self,
         seen: &Seen,
         now: jiff::Timestamp,
-        header: bool,
         out: &mut dyn Write,
     ) -> Result<(), CliError> {
         let all = self.scope.namespace.is_none();
         let wide = self.args.output == Some(GetOutput::Wide);
         let mut table = Table::new();
-        if header {
+        if self.widths.is_empty() && !self.args.no_headers {
             let mut names = vec![
                 "NAME",
                 "REFERENCE",
@@ -267,7 +268,7 @@ impl View<'_> {
             }
             table.row(row);
         }
-        table.write(out)?;
+        table.write_under(&mut self.widths, out)?;
         Ok(())
     }
 }

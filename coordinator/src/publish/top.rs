@@ -192,7 +192,11 @@ fn pod_row(pod: &PodFacts, node: &NodeName, view: Option<&NodeView<'_>>) -> PodR
         name: pod.name.to_string(),
         node: node.to_string(),
         cpu_cores: resource(ResourceKind::Cpu).map(rounded),
-        memory_bytes: resource(ResourceKind::Memory).map(|bytes| bytes as u64),
+        // A container's group is read as soon as it is there, maybe before its process: nothing that
+        // runs uses no memory.
+        memory_bytes: resource(ResourceKind::Memory)
+            .map(|bytes| bytes as u64)
+            .filter(|bytes| *bytes > 0),
         pressure: view.map(|view| stalls(view, &subject)).unwrap_or_default(),
         queue: waiting(&queues),
         queues,

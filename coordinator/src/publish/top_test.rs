@@ -214,6 +214,17 @@ fn a_pod_with_a_container_that_is_not_read_has_no_cpu() {
 }
 
 #[test]
+fn a_container_that_was_read_before_its_process_was_in_it_has_no_memory_yet() {
+    let (world, store) = seen();
+    let plain = pod("shop", "plain", &["app"]);
+    let mut agent = Agent::connect(&store, "n1");
+    agent.gauge(of_container(&plain, "app", Signal::MemoryWorkingSet), 0);
+    agent.heartbeat(41);
+    let answer = json!(pods(&world, &store, at(41), &query(&[("names", "plain")])));
+    assert_eq!(answer["items"][0]["memoryBytes"], Value::Null);
+}
+
+#[test]
 fn a_silent_node_and_a_pod_that_was_just_seen_have_no_values() {
     let (world, store) = seen();
     let late = at(50);
