@@ -4,13 +4,29 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use neap_engine::{Condition, Event, TriggerWhy, Why};
+use neap_coordinator::publish::TriggerSummary;
+use neap_engine::{Condition, Event, Why};
 use serde::{Deserialize, Serialize};
+
+/// Which leader says what is answered, and how long ago it said it. A replica that has heard of none yet
+/// answers without.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct AsOf {
+    /// Its term and id.
+    pub(crate) leader: String,
+    #[serde(default)]
+    pub(crate) name: Option<String>,
+    pub(crate) age_millis: u64,
+}
 
 /// `GET /api/v1/targets`.
 #[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct Targets {
     pub(crate) targets: Vec<Target>,
+    #[serde(default)]
+    pub(crate) as_of: Option<AsOf>,
 }
 
 /// One target of the list.
@@ -24,9 +40,11 @@ pub(crate) struct Target {
     #[serde(default)]
     pub(crate) desired: Option<i32>,
     #[serde(default)]
-    pub(crate) scaled: bool,
-    #[serde(default)]
     pub(crate) owner: Option<String>,
+    #[serde(default)]
+    pub(crate) owner_kind: Option<String>,
+    #[serde(default)]
+    pub(crate) owner_name: Option<String>,
     #[serde(default)]
     pub(crate) fault: Option<String>,
     #[serde(default)]
@@ -41,12 +59,18 @@ pub(crate) struct Target {
     pub(crate) created: Option<Timestamp>,
     #[serde(default)]
     pub(crate) labels: BTreeMap<String, String>,
+    /// `spec.replicas` and `status.replicas` of the target's scale.
     #[serde(default)]
-    pub(crate) triggers: Vec<TriggerWhy>,
+    pub(crate) spec_replicas: Option<i32>,
+    #[serde(default)]
+    pub(crate) status_replicas: Option<i32>,
+    #[serde(default)]
+    pub(crate) triggers: Vec<TriggerSummary>,
 }
 
 /// `GET /api/v1/targets/NAMESPACE/NAME`.
 #[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct Explained {
     pub(crate) namespace: String,
     pub(crate) name: String,
@@ -62,6 +86,8 @@ pub(crate) struct Explained {
     /// Spans in which changes may be missing, the newest first.
     #[serde(default)]
     pub(crate) gaps: Vec<Gap>,
+    #[serde(default)]
+    pub(crate) as_of: Option<AsOf>,
 }
 
 /// A span in which the replica that answers was not told of changes.
@@ -99,6 +125,11 @@ pub(crate) struct Shown {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Status {
     pub(crate) version: String,
+    /// The replica that answers.
+    #[serde(default)]
+    pub(crate) name: Option<String>,
+    #[serde(default)]
+    pub(crate) as_of: Option<AsOf>,
     #[serde(default)]
     pub(crate) leads: bool,
     #[serde(default)]

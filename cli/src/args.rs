@@ -4,11 +4,13 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::demo::DemoArgs;
+use crate::diff::DiffArgs;
 use crate::explain::ExplainArgs;
 use crate::get::GetArgs;
 use crate::handback::{HandbackArgs, TakebackArgs};
 use crate::simulate::SimulateArgs;
 use crate::status::StatusArgs;
+use crate::top::TopArgs;
 use crate::up::UpArgs;
 
 /// Neap on the command line.
@@ -35,6 +37,10 @@ pub(crate) enum Command {
     Explain(ExplainArgs),
     /// List what is scaled, in the columns of an HPA
     Get(GetArgs),
+    /// Show what the agents see: pods or nodes by CPU, memory, pressure and queue
+    Top(TopArgs),
+    /// Show where Neap would scale otherwise than the KEDA or HPA that it observes
+    Diff(DiffArgs),
     /// Show what a ScaledObject would have done under a recorded or generated load
     Simulate(Box<SimulateArgs>),
     /// Show who leads, who follows and what is connected

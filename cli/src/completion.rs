@@ -39,7 +39,9 @@ mod tests {
             let mut script = Vec::new();
             write(shell, &mut Cli::command(), "neap", &mut script).unwrap();
             let script = String::from_utf8(script).unwrap();
-            assert!(script.contains("simulate"), "{shell}: {script}");
+            for known in ["simulate", "top", "diff", "sort-by"] {
+                assert!(script.contains(known), "{shell}: no {known} in {script}");
+            }
         }
     }
 }

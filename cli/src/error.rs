@@ -2,7 +2,8 @@
 
 use std::io;
 
-/// Why a command failed. Its text goes to standard error as it is; the exit code is 1, as kubectl's.
+/// Why a command failed. Its text goes to standard error as it is; the exit code is 1, as kubectl's, or 2
+/// of `neap diff`.
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
     /// Something the user can put right: an argument, a file, a field.

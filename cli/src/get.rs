@@ -8,15 +8,15 @@ use clap::{Args, ValueEnum};
 use neap_triggers::LabelSelector;
 use serde_json::{Value, json};
 
-use crate::answers::{Target, Targets};
+use crate::answers::{AsOf, Target, Targets};
 use crate::cluster::{
-    Cluster, ClusterFlags, Coordinator, CoordinatorFlags, Scope, ScopeFlags, block_on,
+    ClusterFlags, Coordinator, CoordinatorFlags, Scope, ScopeFlags, Whom, block_on, namespace,
 };
 use crate::error::CliError;
 use crate::output::{self, Structured};
 use crate::run::Surroundings;
 use crate::table::Table;
-use crate::{age, measured};
+use crate::{age, as_of, measured};
 
 /// With `-w`, the list is asked for so often.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
@@ -73,151 +73,144 @@ pub(crate) fn run(
 }
 
 async fn get(args: &GetArgs, around: &Surroundings, out: &mut dyn Write) -> Result<(), CliError> {
-    let namespace = namespace(args).await?;
+    let namespace = namespace(&args.cluster, &args.coordinator).await?;
     let scope = Scope::new(&args.names, Some(namespace), &args.scope)?;
-    let selector = scope
-        .selector
-        .as_deref()
-        .map(LabelSelector::parse)
-        .transpose();
-    let selector = selector.map_err(|error| CliError::client(format!("--selector: {error}")))?;
-    let coordinator = Coordinator::find(&args.coordinator, &args.cluster).await?;
-    let view = View {
+    let labels = scope.labels()?;
+    let coordinator = Coordinator::find(Whom::Any, &args.coordinator, &args.cluster).await?;
+    let mut view = View {
         args,
         scope,
-        selector,
+        labels,
+        widths: Vec::new(),
     };
-    let (targets, raw) = view.ask(&coordinator).await?;
-    view.first(&targets, raw, around.now, out)?;
+    let seen = view.ask(&coordinator).await?;
+    as_of::warn(seen.as_of.as_ref());
+    view.first(&seen, around.now, out)?;
     if !args.watch {
         return Ok(());
     }
     out.flush()?;
-    let mut shown: BTreeMap<(String, String), Target> = keyed(targets);
+    let mut shown = keyed(&seen);
     loop {
         tokio::time::sleep(WATCH_EVERY).await;
         let now = around.now + (around.elapsed)();
-        let (targets, _) = view.ask(&coordinator).await?;
-        let changed = targets.iter().filter(|target| {
-            shown.get(&(target.namespace.clone(), target.name.clone())) != Some(*target)
+        let mut seen = view.ask(&coordinator).await?;
+        let now_shown = keyed(&seen);
+        seen.targets.retain(|(target, _)| {
+            shown.get(&(target.namespace.clone(), target.name.clone())) != Some(target)
         });
-        let changed: Vec<Target> = changed.cloned().collect();
-        view.table(&changed, now, false, out)?;
-        out.flush()?;
-        shown = keyed(targets);
+        if !seen.targets.is_empty() {
+            view.changed(&seen, now, out)?;
+            out.flush()?;
+        }
+        shown = now_shown;
     }
 }
 
-/// The namespace of the flag or of the context; a coordinator at an address has no context.
-async fn namespace(args: &GetArgs) -> Result<String, CliError> {
-    match (
-        &args.cluster.namespace,
-        args.coordinator.address(&args.cluster)?,
-    ) {
-        (Some(namespace), _) => Ok(namespace.clone()),
-        (None, Some(_)) => Ok("default".to_owned()),
-        (None, None) => Ok(Cluster::connect(&args.cluster).await?.namespace),
-    }
-}
-
-fn keyed(targets: Vec<Target>) -> BTreeMap<(String, String), Target> {
+fn keyed(seen: &Seen) -> BTreeMap<(String, String), Target> {
     let key = |target: &Target| (target.namespace.clone(), target.name.clone());
+    let targets = seen.targets.iter();
     targets
-        .into_iter()
-        .map(|target| (key(&target), target))
+        .map(|(target, _)| (key(target), target.clone()))
         .collect()
+}
+
+/// The targets in view, each also as it was answered.
+struct Seen {
+    targets: Vec<(Target, Value)>,
+    as_of: Option<AsOf>,
+}
+
+impl Seen {
+    fn raw(&self) -> Value {
+        let targets: Vec<&Value> = self.targets.iter().map(|(_, raw)| raw).collect();
+        json!({"targets": targets})
+    }
 }
 
 struct View<'a> {
     args: &'a GetArgs,
     scope: Scope,
-    selector: Option<LabelSelector>,
+    labels: Option<LabelSelector>,
+    /// How wide the columns of the table are; empty before its header.
+    widths: Vec<usize>,
 }
 
 impl View<'_> {
-    /// The targets in view, each also as it was answered.
-    async fn ask(&self, coordinator: &Coordinator) -> Result<(Vec<Target>, Vec<Value>), CliError> {
+    async fn ask(&self, coordinator: &Coordinator) -> Result<Seen, CliError> {
         let answer: Option<Value> = coordinator.get("/api/v1/targets").await?;
         let answer = answer.unwrap_or_default();
         let raw = answer["targets"].as_array().cloned().unwrap_or_default();
-        let targets: Targets = serde_json::from_value(answer).map_err(|error| {
+        let answer: Targets = serde_json::from_value(answer).map_err(|error| {
             CliError::client(format!("the coordinator's answer cannot be read: {error}"))
         })?;
-        let seen = targets
-            .targets
-            .into_iter()
-            .zip(raw)
-            .filter(|(target, _)| self.shows(target));
-        Ok(seen.unzip())
-    }
-
-    fn shows(&self, target: &Target) -> bool {
-        let here = self
-            .scope
-            .namespace
-            .as_ref()
-            .is_none_or(|namespace| *namespace == target.namespace);
-        let named = self.scope.names.is_empty() || self.scope.names.contains(&target.name);
-        let label = |key: &str| target.labels.get(key).map(String::as_str);
-        here && named
-            && self
-                .selector
-                .as_ref()
-                .is_none_or(|selector| selector.matches(label))
+        let targets = answer.targets.into_iter().zip(raw);
+        Ok(Seen {
+            targets: targets
+                .filter(|(target, _)| self.scope.shows(target, self.labels.as_ref()))
+                .collect(),
+            as_of: answer.as_of,
+        })
     }
 
     fn first(
-        &self,
-        targets: &[Target],
-        raw: Vec<Value>,
+        &mut self,
+        seen: &Seen,
+        now: jiff::Timestamp,
+        out: &mut dyn Write,
+    ) -> Result<(), CliError> {
+        let table = matches!(self.args.output, None | Some(GetOutput::Wide));
+        if !table || !seen.targets.is_empty() {
+            self.write(seen, now, out)?;
+        } else if self.scope.names.is_empty() {
+            eprintln!("{}", self.scope.nothing());
+        }
+        self.scope
+            .all_found(seen.targets.iter().map(|(target, _)| target))
+    }
+
+    /// What changed, under the columns of the first table.
+    fn changed(
+        &mut self,
+        seen: &Seen,
+        now: jiff::Timestamp,
+        out: &mut dyn Write,
+    ) -> Result<(), CliError> {
+        if self.args.output == Some(GetOutput::Yaml) {
+            writeln!(out, "---")?;
+        }
+        self.write(seen, now, out)
+    }
+
+    fn write(
+        &mut self,
+        seen: &Seen,
         now: jiff::Timestamp,
         out: &mut dyn Write,
     ) -> Result<(), CliError> {
         match self.args.output {
-            Some(GetOutput::Json) => {
-                output::write(&json!({"targets": raw}), Structured::Json, out)?
-            }
-            Some(GetOutput::Yaml) => {
-                output::write(&json!({"targets": raw}), Structured::Yaml, out)?
-            }
+            Some(GetOutput::Json) => output::write(&seen.raw(), Structured::Json, out),
+            Some(GetOutput::Yaml) => output::write(&seen.raw(), Structured::Yaml, out),
             Some(GetOutput::Name) => {
-                for target in targets {
+                for (target, _) in &seen.targets {
                     writeln!(out, "scaledobject.keda.sh/{}", target.name)?;
                 }
+                Ok(())
             }
-            None | Some(GetOutput::Wide) if targets.is_empty() => {
-                if self.scope.names.is_empty() {
-                    eprintln!("{}", self.scope.nothing());
-                }
-            }
-            None | Some(GetOutput::Wide) => self.table(targets, now, !self.args.no_headers, out)?,
-        }
-        let missing = self
-            .scope
-            .names
-            .iter()
-            .filter(|name| targets.iter().all(|target| target.name != **name));
-        let missing: Vec<&String> = missing.collect();
-        match missing.as_slice() {
-            [] => Ok(()),
-            [first, ..] => Err(CliError::Server {
-                reason: "NotFound".to_owned(),
-                message: format!("scaledobjects.keda.sh \"{first}\" not found"),
-            }),
+            None | Some(GetOutput::Wide) => self.table(seen, now, out),
         }
     }
 
     fn table(
-        &self,
-        targets: &[Target],
+        &mut self,
+        seen: &Seen,
         now: jiff::Timestamp,
-        header: bool,
         out: &mut dyn Write,
     ) -> Result<(), CliError> {
         let all = self.scope.namespace.is_none();
         let wide = self.args.output == Some(GetOutput::Wide);
         let mut table = Table::new();
-        if header {
+        if self.widths.is_empty() && !self.args.no_headers {
             let mut names = vec![
                 "NAME",
                 "REFERENCE",
@@ -235,7 +228,7 @@ impl View<'_> {
             }
             table.row(names);
         }
-        for target in targets {
+        for (target, _) in &seen.targets {
             let count = |count: Option<i32>| {
                 count.map_or_else(|| "<unknown>".to_owned(), |count| count.to_string())
             };
@@ -257,7 +250,7 @@ impl View<'_> {
                 targets,
                 count(target.min_replicas),
                 count(target.max_replicas),
-                count(target.current),
+                count(target.status_replicas.or(target.current)),
                 age.unwrap_or_else(|| "<unknown>".to_owned()),
             ];
             if all {
@@ -275,7 +268,7 @@ impl View<'_> {
             }
             table.row(row);
         }
-        table.write(out)?;
+        table.write_under(&mut self.widths, out)?;
         Ok(())
     }
 }

@@ -7,9 +7,11 @@
 mod age;
 mod answers;
 mod args;
+mod as_of;
 mod cluster;
 mod completion;
 mod demo;
+mod diff;
 mod duration;
 mod error;
 mod explain;
@@ -22,6 +24,7 @@ mod reason;
 mod run;
 mod status;
 mod table;
+mod top;
 mod up;
 
 pub mod chart;

@@ -1,44 +1,37 @@
 //! Measured values and targets in the words of `kubectl get hpa`.
 
-use neap_engine::{Measured, TriggerOutcome, TriggerWhy};
+use neap_coordinator::publish::TriggerSummary;
+use neap_engine::Measured;
 
-/// `cpu: 45%/70%`, `s0-prometheus: 35/10 (avg)`, `s0-mysql: <unknown>/...`.
-pub(crate) fn column(triggers: &[TriggerWhy]) -> String {
+/// `cpu: 45%/70%`, `s0-prometheus: 35/10 (avg)`, `s0-mysql: <unknown>/4`.
+pub(crate) fn column(triggers: &[TriggerSummary]) -> String {
     /// kubectl shows so many and counts the rest.
     const SHOWN: usize = 2;
     if triggers.is_empty() {
         return "<none>".to_owned();
     }
-    let mut parts: Vec<String> = triggers.iter().take(SHOWN).map(one).collect();
-    if triggers.len() > SHOWN {
-        parts.push(format!("{} more...", triggers.len() - SHOWN));
-    }
-    parts.join(", ")
-}
-
-fn one(trigger: &TriggerWhy) -> String {
-    let name = &trigger.metric_name;
-    match &trigger.outcome {
-        TriggerOutcome::Proposed(proposal) => {
-            format!("{name}: {}", pair(proposal.value, proposal.target))
-        }
-        TriggerOutcome::Failed { .. } => format!("{name}: <unknown>"),
-        TriggerOutcome::Fallback { replicas, .. } => format!("{name}: <fallback {replicas}>"),
-        TriggerOutcome::Formula { value } | TriggerOutcome::NotComputed { value } => match value {
-            Some(value) => format!("{name}: {value}"),
-            None => format!("{name}: <unknown>"),
-        },
+    let shown: Vec<String> = triggers.iter().take(SHOWN).map(one).collect();
+    let shown = shown.join(", ");
+    match triggers.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} + {more} more..."),
     }
 }
 
-/// Value and target, as `45%/70%` or `35/10 (avg)`.
-pub(crate) fn pair(value: Measured, target: Measured) -> String {
-    match (value, target) {
-        (Measured::Utilization(value), Measured::Utilization(target)) => {
-            format!("{value}%/{target}%")
-        }
-        (Measured::Average(value), Measured::Average(target)) => format!("{value}/{target} (avg)"),
-        (value, target) => format!("{}/{}", number(value), number(target)),
+fn one(trigger: &TriggerSummary) -> String {
+    let (unit, mean) = match trigger.target_type.as_deref() {
+        Some("Utilization") => ("%", ""),
+        Some("AverageValue") => ("", " (avg)"),
+        _ => ("", ""),
+    };
+    let value = match (&trigger.value, trigger.fallback_replicas) {
+        (_, Some(replicas)) => format!("<fallback {replicas}>"),
+        (Some(value), None) => format!("{value}{unit}"),
+        (None, None) => "<unknown>".to_owned(),
+    };
+    match &trigger.target {
+        Some(target) => format!("{}: {value}/{target}{unit}{mean}", trigger.name),
+        None => format!("{}: {value}", trigger.name),
     }
 }
 
@@ -52,48 +45,37 @@ pub(crate) fn number(measured: Measured) -> String {
 
 #[cfg(test)]
 mod tests {
-    use neap_engine::Proposal;
-    use neap_units::MilliValue;
-
     use super::*;
 
-    fn proposed(name: &str, value: Measured, target: Measured) -> TriggerWhy {
-        TriggerWhy {
-            metric_name: name.to_owned(),
-            kind: name.to_owned(),
-            active: None,
-            outcome: TriggerOutcome::Proposed(Proposal {
-                replicas: 1,
-                value,
-                target,
-                ratio: 1.0,
-                pods: None,
-                within_tolerance: false,
-                raised_by_floor: None,
-                saturated: false,
-            }),
+    fn trigger(name: &str, value: Option<&str>, target: &str, of: &str) -> TriggerSummary {
+        TriggerSummary {
+            name: name.to_owned(),
+            value: value.map(str::to_owned),
+            target: Some(target.to_owned()),
+            target_type: Some(of.to_owned()),
+            ..TriggerSummary::default()
         }
     }
 
     #[test]
     fn targets_look_as_those_of_an_hpa() {
-        let units = MilliValue::from_units;
-        let cpu = proposed("cpu", Measured::Utilization(45), Measured::Utilization(70));
-        let queue = proposed(
-            "s1-kafka",
-            Measured::Average(MilliValue::new(3_500)),
-            Measured::Average(units(10)),
-        );
-        let whole = proposed(
-            "s2-mysql",
-            Measured::Value(units(7)),
-            Measured::Value(units(4)),
-        );
+        let cpu = trigger("cpu", Some("45"), "70", "Utilization");
+        let queue = trigger("s1-kafka", Some("3.5"), "10", "AverageValue");
+        let whole = trigger("s2-mysql", Some("7"), "4", "Value");
         assert_eq!(column(&[]), "<none>");
         assert_eq!(column(std::slice::from_ref(&whole)), "s2-mysql: 7/4");
         assert_eq!(
-            column(&[cpu, queue, whole]),
-            "cpu: 45%/70%, s1-kafka: 3.5/10 (avg), 1 more..."
+            column(&[cpu, queue.clone(), whole]),
+            "cpu: 45%/70%, s1-kafka: 3.5/10 (avg) + 1 more..."
+        );
+        let silent = trigger("cpu", None, "70", "Utilization");
+        let fallback = TriggerSummary {
+            fallback_replicas: Some(6),
+            ..queue
+        };
+        assert_eq!(
+            column(&[silent, fallback]),
+            "cpu: <unknown>/70%, s1-kafka: <fallback 6>/10 (avg)"
         );
     }
 }

@@ -10,7 +10,7 @@ use clap::{CommandFactory, FromArgMatches};
 
 use crate::args::{Cli, Command};
 use crate::error::CliError;
-use crate::{completion, demo, explain, get, handback, simulate, status, up};
+use crate::{completion, demo, diff, explain, get, handback, simulate, status, top, up};
 
 /// What a command may know of the machine beyond its arguments.
 pub(crate) struct Surroundings {
@@ -37,10 +37,17 @@ impl Surroundings {
 }
 
 /// Runs the command line `args`, the program's name first. Results go to standard output, faults to
-/// standard error. The exit code is 0, or 1 as kubectl's.
+/// standard error. The exit code is 0, or 1 as kubectl's; of `diff` it is 1 where something differs and 2 for
+/// faults.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
     let name = program_name(args.first());
+    // As of kubectl diff, whose 1 is no fault.
+    let fault = if args.get(1).is_some_and(|command| command == "diff") {
+        2
+    } else {
+        1
+    };
     let parsed = Cli::command()
         .bin_name(name)
         .try_get_matches_from(&args)
@@ -49,7 +56,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are no faults; kubectl's code for a wrong argument is 1.
-            let code = u8::from(error.use_stderr());
+            let code = if error.use_stderr() { fault } else { 0 };
             let _ = error.print();
             return ExitCode::from(code);
         }
@@ -57,24 +64,33 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     // One provider for every TLS connection; it can only have been set already by a test.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let mut out = io::BufWriter::new(io::stdout().lock());
-    let result =
-        run(cli, name, &Surroundings::of_this_machine(), &mut out).and_then(|()| Ok(out.flush()?));
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
+    let result = run(cli, name, &Surroundings::of_this_machine(), &mut out);
+    match result.and_then(|code| Ok(out.flush().map(|()| code)?)) {
+        Ok(code) => code,
         Err(error) if error.is_closed_pipe() => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
-            ExitCode::FAILURE
+            ExitCode::from(fault)
         }
     }
 }
 
-fn run(cli: Cli, name: &str, around: &Surroundings, out: &mut dyn Write) -> Result<(), CliError> {
-    match cli.command {
+fn run(
+    cli: Cli,
+    name: &str,
+    around: &Surroundings,
+    out: &mut dyn Write,
+) -> Result<ExitCode, CliError> {
+    let done = match cli.command {
         Command::Up(args) => up::run(&args, around, out),
         Command::Demo(args) => demo::run(args),
         Command::Explain(args) => explain::run(&args, around, out),
         Command::Get(args) => get::run(&args, around, out),
+        Command::Top(args) => top::run(&args, out),
+        Command::Diff(args) => {
+            let differs = diff::run(&args, out)?;
+            return Ok(ExitCode::from(u8::from(differs)));
+        }
         Command::Status(args) => status::run(&args, out),
         Command::Handback(args) => handback::handback(&args, around, out),
         Command::Takeback(args) => handback::takeback(&args, out),
@@ -87,7 +103,8 @@ fn run(cli: Cli, name: &str, around: &Surroundings, out: &mut dyn Write) -> Resu
             };
             completion::write(args.shell, &mut Cli::command(), script_for, out)
         }
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 /// What the user typed: `neap`, or `kubectl neap` when installed as its plugin.

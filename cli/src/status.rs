@@ -5,10 +5,11 @@ use std::io::Write;
 use clap::Args;
 
 use crate::answers::Status;
-use crate::cluster::{ClusterFlags, Coordinator, CoordinatorFlags, block_on};
+use crate::cluster::{ClusterFlags, Coordinator, CoordinatorFlags, Whom, block_on};
 use crate::error::CliError;
 use crate::output::{self, Structured};
 use crate::table::Table;
+use crate::{as_of, duration};
 
 /// `neap status`.
 #[derive(Debug, Args)]
@@ -27,7 +28,7 @@ pub(crate) struct StatusArgs {
 /// Runs `neap status`. It fails where no leader is known, so that scripts can wait for one.
 pub(crate) fn run(args: &StatusArgs, out: &mut dyn Write) -> Result<(), CliError> {
     let status = block_on(async {
-        let coordinator = Coordinator::find(&args.coordinator, &args.cluster).await?;
+        let coordinator = Coordinator::find(Whom::Any, &args.coordinator, &args.cluster).await?;
         let status: Option<Status> = coordinator.get("/api/v1/status").await?;
         status.ok_or_else(|| {
             CliError::client("the coordinator has no status; is it of another version?")
@@ -45,10 +46,32 @@ pub(crate) fn run(args: &StatusArgs, out: &mut dyn Write) -> Result<(), CliError
     Ok(())
 }
 
+/// Which replica it is, and what.
+fn answered_by(status: &Status) -> String {
+    let name = status.name.as_deref().filter(|name| !name.is_empty());
+    match name {
+        Some(name) => format!("{name} ({})", status.role),
+        None => status.role.clone(),
+    }
+}
+
+/// How old it is what a leader alone knows: members' lags, nodes and series.
+fn told(status: &Status) -> String {
+    match &status.as_of {
+        _ if status.leads => "now".to_owned(),
+        Some(as_of) => format!(
+            "{} ago, as {} told",
+            duration::format(as_of::age(as_of)),
+            as_of::leader(as_of)
+        ),
+        None => "<unknown>, no leader has told this replica anything yet".to_owned(),
+    }
+}
+
 fn text(status: &Status, out: &mut dyn Write) -> Result<(), CliError> {
     let leader = status.leader.as_ref().map_or_else(
         || "<none>".to_owned(),
-        |leader| match &leader.name {
+        |leader| match leader.name.as_deref().filter(|name| !name.is_empty()) {
             Some(name) => format!("{name} ({})", leader.id),
             None => leader.id.clone(),
         },
@@ -56,6 +79,8 @@ fn text(status: &Status, out: &mut dyn Write) -> Result<(), CliError> {
     let mut table = Table::new();
     let mut line = |name: &str, value: String| table.row([format!("{name}:"), value]);
     line("Version", status.version.clone());
+    line("Answered by", answered_by(status));
+    line("As of", told(status));
     line("Leader", leader);
     line("Term", status.term.to_string());
     line("Committed", status.committed.to_string());
@@ -71,7 +96,8 @@ fn text(status: &Status, out: &mut dyn Write) -> Result<(), CliError> {
     line("Series", status.series.to_string());
     line("Questions", status.questions.to_string());
     table.write(out)?;
-    if !status.members.is_empty() {
+    // The only member of a neap up has neither a name nor an address.
+    if status.members.iter().any(|member| !member.name.is_empty()) {
         writeln!(out)?;
         let mut table = Table::new();
         table.row(["MEMBER", "ADDRESS", "ROLE", "LAG"]);

@@ -25,17 +25,25 @@ impl Table {
 
     /// Writes the rows. The last cell of a row is not padded.
     pub(crate) fn write(&self, out: &mut dyn Write) -> io::Result<()> {
-        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
-        let width = |column: usize| {
-            self.rows
-                .iter()
-                .filter_map(|row| row.get(column))
-                .map(|cell| cell.chars().count())
-                .max()
-        };
-        let widths: Vec<usize> = (0..columns)
-            .map(|column| width(column).unwrap_or(0))
-            .collect();
+        self.write_under(&mut Vec::new(), out)
+    }
+
+    /// Writes the rows in columns at least as wide as `widths`, and keeps there how wide they became: for rows
+    /// that follow under an earlier table.
+    pub(crate) fn write_under(
+        &self,
+        widths: &mut Vec<usize>,
+        out: &mut dyn Write,
+    ) -> io::Result<()> {
+        for row in &self.rows {
+            for (column, cell) in row.iter().enumerate() {
+                let width = cell.chars().count();
+                match widths.get_mut(column) {
+                    Some(widest) => *widest = width.max(*widest),
+                    None => widths.push(width),
+                }
+            }
+        }
         for row in &self.rows {
             let mut line = String::new();
             for (column, cell) in row.iter().enumerate() {
@@ -66,6 +74,23 @@ mod tests {
         assert_eq!(
             String::from_utf8(out).unwrap(),
             "NAME          AGE\na-long-name   5d\nb\n"
+        );
+    }
+
+    #[test]
+    fn rows_that_follow_stay_under_their_columns() {
+        let (mut widths, mut out) = (Vec::new(), Vec::new());
+        for rows in [
+            [["NAME", "AGE"], ["a-long-name", "5d"]],
+            [["b", "6d"], ["c", "7d"]],
+        ] {
+            let mut table = Table::new();
+            rows.into_iter().for_each(|row| table.row(row));
+            table.write_under(&mut widths, &mut out).unwrap();
+        }
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "NAME          AGE\na-long-name   5d\nb             6d\nc             7d\n"
         );
     }
 }

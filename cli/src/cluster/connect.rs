@@ -5,7 +5,7 @@ use std::time::Duration;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
-use super::flags::ClusterFlags;
+use super::flags::{ClusterFlags, CoordinatorFlags};
 use crate::error::CliError;
 
 /// One request may take so long.
@@ -54,6 +54,21 @@ impl Cluster {
             .unwrap_or_else(|| config.default_namespace.clone());
         let client = Client::try_from(config).map_err(super::from_api)?;
         Ok(Self { client, namespace })
+    }
+}
+
+/// The namespace of the flag or of the context; a coordinator at an address has no context.
+///
+/// # Errors
+/// There is no such context, or no such `neap up`.
+pub(crate) async fn namespace(
+    cluster: &ClusterFlags,
+    coordinator: &CoordinatorFlags,
+) -> Result<String, CliError> {
+    match (&cluster.namespace, coordinator.address(cluster)?) {
+        (Some(namespace), _) => Ok(namespace.clone()),
+        (None, Some(_)) => Ok("default".to_owned()),
+        (None, None) => Ok(Cluster::connect(cluster).await?.namespace),
     }
 }
 

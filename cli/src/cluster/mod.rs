@@ -7,7 +7,7 @@ mod flags;
 mod scope;
 
 pub(crate) use api_error::from_api;
-pub(crate) use connect::{Cluster, block_on};
-pub(crate) use coordinator::Coordinator;
+pub(crate) use connect::{Cluster, block_on, namespace};
+pub(crate) use coordinator::{Coordinator, Whom};
 pub(crate) use flags::{ClusterFlags, CoordinatorFlags};
 pub(crate) use scope::{Scope, ScopeFlags, names};

@@ -1,7 +1,9 @@
 //! Which objects: one, some, those of a namespace, or all.
 
 use clap::Args;
+use neap_triggers::LabelSelector;
 
+use crate::answers::Target;
 use crate::error::CliError;
 
 /// `-A` and `-l`, as kubectl's.
@@ -56,6 +58,44 @@ impl Scope {
                 .clone()
                 .filter(|selector| !selector.is_empty()),
         })
+    }
+
+    /// Reads the label selector.
+    ///
+    /// # Errors
+    /// It is none.
+    pub(crate) fn labels(&self) -> Result<Option<LabelSelector>, CliError> {
+        let selector = self.selector.as_deref().map(LabelSelector::parse);
+        selector
+            .transpose()
+            .map_err(|error| CliError::client(format!("--selector: {error}")))
+    }
+
+    /// Whether a target of the coordinator's list is meant; `labels` is what [`Self::labels`] gave.
+    pub(crate) fn shows(&self, target: &Target, labels: Option<&LabelSelector>) -> bool {
+        let namespace = self.namespace.as_ref();
+        let here = namespace.is_none_or(|namespace| *namespace == target.namespace);
+        let named = self.names.is_empty() || self.names.contains(&target.name);
+        let label = |key: &str| target.labels.get(key).map(String::as_str);
+        here && named && labels.is_none_or(|selector| selector.matches(label))
+    }
+
+    /// Fails where a name is not among `found`.
+    ///
+    /// # Errors
+    /// kubectl's, for the first name that is missing.
+    pub(crate) fn all_found<'a>(
+        &self,
+        found: impl Iterator<Item = &'a Target> + Clone,
+    ) -> Result<(), CliError> {
+        let known = |name: &String| found.clone().any(|target| target.name == *name);
+        match self.names.iter().find(|name| !known(name)) {
+            None => Ok(()),
+            Some(missing) => Err(CliError::Server {
+                reason: "NotFound".to_owned(),
+                message: format!("scaledobjects.keda.sh \"{missing}\" not found"),
+            }),
+        }
     }
 
     /// What to say where nothing was found, as kubectl says it.

@@ -5,7 +5,10 @@ use serde_json::Value;
 
 use super::text;
 use crate::answers::Explained;
-use crate::cluster::{Cluster, ClusterFlags, Coordinator, CoordinatorFlags, block_on, names};
+use crate::as_of;
+use crate::cluster::{
+    ClusterFlags, Coordinator, CoordinatorFlags, Whom, block_on, names, namespace,
+};
 use crate::error::CliError;
 use crate::output::{self, Structured};
 use crate::run::Surroundings;
@@ -45,15 +48,8 @@ pub(crate) fn run(
         ));
     }
     block_on(async {
-        let namespace = match (
-            &args.cluster.namespace,
-            args.coordinator.address(&args.cluster)?,
-        ) {
-            (Some(namespace), _) => namespace.clone(),
-            (None, Some(_)) => "default".to_owned(),
-            (None, None) => Cluster::connect(&args.cluster).await?.namespace,
-        };
-        let coordinator = Coordinator::find(&args.coordinator, &args.cluster).await?;
+        let namespace = namespace(&args.cluster, &args.coordinator).await?;
+        let coordinator = Coordinator::find(Whom::Any, &args.coordinator, &args.cluster).await?;
         for (at, name) in names.iter().enumerate() {
             let path = format!("/api/v1/targets/{namespace}/{name}");
             let answer: Option<Value> = coordinator.get(&path).await?;
@@ -78,6 +74,7 @@ pub(crate) fn run(
                 writeln!(out)?;
             }
             let now = around.now + (around.elapsed)();
+            as_of::warn(explained.as_of.as_ref());
             text::write(&explained, args.changes, now, out)?;
         }
         Ok(())

@@ -9,7 +9,7 @@ use super::api::{HpasByTarget, Server, is_handed_back, target_name};
 use super::convert::{self, Plan};
 use crate::answers::Status;
 use crate::cluster::{
-    Cluster, ClusterFlags, Coordinator, CoordinatorFlags, Scope, ScopeFlags, block_on,
+    Cluster, ClusterFlags, Coordinator, CoordinatorFlags, Scope, ScopeFlags, Whom, block_on,
 };
 use crate::error::CliError;
 use crate::output::{self, Structured};
@@ -109,7 +109,7 @@ pub(crate) fn takeback(args: &TakebackArgs, out: &mut dyn Write) -> Result<(), C
 
 /// Fails unless a coordinator answers and knows a leader.
 async fn leader(flags: &CoordinatorFlags, cluster: &ClusterFlags) -> Result<(), CliError> {
-    let coordinator = Coordinator::find(flags, cluster).await?;
+    let coordinator = Coordinator::find(Whom::Leader, flags, cluster).await?;
     let status: Option<Status> = coordinator.get("/api/v1/status").await?;
     match status.and_then(|status| status.leader) {
         Some(_) => Ok(()),

@@ -1,6 +1,7 @@
 //! From a ScaledObject to what the engine and the readers of signals need.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kube::ResourceExt;
@@ -9,9 +10,9 @@ use neap_api::{
     FallbackBehavior as ApiFallback, ModifiersMetricType, Pause as ApiPause, ScaledObject,
 };
 use neap_engine::{
-    CapacityFloor, Fallback, FallbackBehavior, FirstStep, Formula, MetricSpec, ModifierMetricType,
-    Pause, Resource, ResourceTarget, ScalingModifiers, ScalingSpec, Settings, TriggerSpec,
-    ValueTarget, ZeroHandling,
+    CapacityFloor, Fallback, FallbackBehavior, FirstStep, Formula, Measured, MetricSpec,
+    ModifierMetricType, Pause, Resource, ResourceTarget, ScalingModifiers, ScalingSpec, Settings,
+    TriggerSpec, ValueTarget, ZeroHandling,
 };
 use neap_triggers::{
     AcceptQueueMetric, Activation, BuiltTrigger, ExternalKind, NodeLocal, ScalableObject, Source,
@@ -33,10 +34,49 @@ pub struct Compiled {
     pub triggers: Vec<BuiltTrigger>,
     /// For each trigger of `spec` the index in `triggers` and of the metric in that.
     pub inputs: Vec<(usize, usize)>,
+    /// What each trigger of `spec` aims at.
+    pub targets: Arc<Targets>,
     /// What KEDA lets pass although it will not work well.
     pub warnings: Vec<String>,
     /// How often event sources are asked.
     pub polling_interval: Duration,
+}
+
+/// The targets of a spec, for those who show them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Targets {
+    /// In the order of the engine's triggers.
+    pub triggers: Box<[Measured]>,
+    /// That of the formula, which then stands for all triggers.
+    pub formula: Option<Measured>,
+}
+
+impl Targets {
+    fn of(spec: &ScalingSpec) -> Self {
+        let triggers = spec.triggers.iter().map(|trigger| match &trigger.metric {
+            MetricSpec::Resource { target, .. } => match target {
+                ResourceTarget::Utilization(percent) => Measured::Utilization(*percent),
+                ResourceTarget::AverageValue(value) => Measured::Average(*value),
+            },
+            MetricSpec::Pods { average_value, .. } => Measured::Average(*average_value),
+            MetricSpec::Object { target, .. } | MetricSpec::External { target, .. } => match target
+            {
+                ValueTarget::Value(value) => Measured::Value(*value),
+                ValueTarget::AverageValue(value) => Measured::Average(*value),
+            },
+        });
+        let formula = spec.scaling_modifiers.as_ref().map(|modifiers| {
+            let target = modifiers.target;
+            match modifiers.metric_type {
+                ModifierMetricType::Value => Measured::Value(target),
+                ModifierMetricType::AverageValue => Measured::Average(target),
+            }
+        });
+        Self {
+            triggers: triggers.collect(),
+            formula,
+        }
+    }
 }
 
 /// Why a ScaledObject cannot be acted on: one text per fault, each with field, value and what is
@@ -179,6 +219,7 @@ pub fn compile(input: &CompileInput<'_>) -> Result<Compiled, Invalid> {
         return Err(Invalid { faults });
     }
     Ok(Compiled {
+        targets: Arc::new(Targets::of(&compiled)),
         spec: compiled,
         triggers,
         inputs,

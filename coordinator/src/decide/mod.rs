@@ -30,8 +30,9 @@ mod time;
 mod wanted;
 mod writes;
 
-pub use compile::{CompileInput, Compiled, Invalid, compile};
+pub use compile::{CompileInput, Compiled, Invalid, Targets, compile};
 pub use decider::{DecideSettings, Decider, Parts};
+pub(crate) use node_local::used;
 pub use references::References;
 pub use replicated::{Command, DecisionMachine, DecisionTable, FORMAT, TargetRecord};
 pub use time::{DecisionClock, Opened, TimeAnchor};

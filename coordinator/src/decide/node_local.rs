@@ -129,6 +129,12 @@ fn resource(view: &NodeView<'_>, pod: &PodFacts, source: &ResourceSource) -> Opt
     sum
 }
 
+/// What `pod` uses of a resource, in its unit (cores, bytes); `None` where that is not known of every
+/// container that counts.
+pub(crate) fn used(view: &NodeView<'_>, pod: &PodFacts, source: &ResourceSource) -> Option<f64> {
+    resource(view, pod, source).map(|sample| sample.milli / 1e3)
+}
+
 fn pressure(view: &NodeView<'_>, pod: &PodFacts, source: &Pressure) -> Option<PodSample> {
     let signal = pressure_signal(source);
     let reading = view.window(&SeriesKey::pod(&pod.cgroup_uid, signal), source.window)?;

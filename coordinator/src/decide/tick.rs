@@ -254,7 +254,10 @@ impl Decider {
             self.due.no_later_than(key, wait);
             return None;
         }
-        self.parts.explain.record(key, &evaluation, &target.owner);
+        if let Some(compiled) = target.compiled() {
+            let (owner, targets) = (&target.owner, &compiled.targets);
+            self.parts.explain.record(key, &evaluation, owner, targets);
+        }
         let to = evaluation.write.filter(|_| owned);
         match evaluation.write {
             Some(_) if owned => {}

@@ -318,13 +318,14 @@ impl Supervisor {
             shown_ready: false,
         };
         self.pods.insert(uid.clone(), replica);
+        // Told before it runs: the agent finds its group at once, and asks then which ports stand for its own.
+        self.show(&uid);
         tokio::spawn(pod::run(
             spec,
             self.shared.clone(),
             stop,
             self.events.0.clone(),
         ));
-        self.show(&uid);
     }
 
     /// A port that nobody listens on. Between this look and the replica's own bind another program

@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use neap_engine::Evaluation;
-use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::history::{Change, ChangeRow, History};
+use super::summary::{self, Summary};
 use super::table::TargetRow;
 use crate::clock::Clock;
+use crate::decide::Targets;
 use crate::keys::TargetKey;
 use crate::world::Owner;
 
@@ -22,6 +23,8 @@ const TOLD_BYTES: usize = 16 << 20;
 #[derive(Debug, Default)]
 struct Of {
     latest: Option<Arc<Change>>,
+    /// What the triggers aimed at in the latest.
+    targets: Arc<Targets>,
     fault: Option<String>,
     owner: Option<String>,
 }
@@ -51,25 +54,6 @@ pub struct Latest {
     pub fault: Option<String>,
 }
 
-/// One line of the list of targets.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Summary {
-    /// Namespace.
-    pub namespace: String,
-    /// Name.
-    pub name: String,
-    /// Replicas at the last decision.
-    pub current: Option<i32>,
-    /// Replicas decided on.
-    pub desired: Option<i32>,
-    /// Whether decisions are written, or only shown.
-    pub scaled: bool,
-    /// Who scales the target.
-    pub owner: Option<String>,
-    /// Why nothing is decided.
-    pub fault: Option<String>,
-}
-
 impl Explain {
     /// Remembers nothing yet but what `history` holds, which changes go to.
     pub fn new(clock: Arc<dyn Clock>, history: Arc<History>) -> Self {
@@ -86,19 +70,33 @@ impl Explain {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Remembers a decision; as a change where it wants other replicas than the last one kept.
-    pub fn record(&self, key: &TargetKey, evaluation: &Arc<Evaluation>, owner: &Owner) {
-        self.remember(key, evaluation, owner);
+    /// Remembers a decision, whose triggers aimed at `targets`; as a change where it wants other replicas
+    /// than the last one kept.
+    pub fn record(
+        &self,
+        key: &TargetKey,
+        evaluation: &Arc<Evaluation>,
+        owner: &Owner,
+        targets: &Arc<Targets>,
+    ) {
+        self.remember(key, evaluation, owner, targets);
         self.announce();
     }
 
-    fn remember(&self, key: &TargetKey, evaluation: &Arc<Evaluation>, owner: &Owner) {
+    fn remember(
+        &self,
+        key: &TargetKey,
+        evaluation: &Arc<Evaluation>,
+        owner: &Owner,
+        targets: &Arc<Targets>,
+    ) {
         let decision = || Change::made(self.clock.wall(), evaluation, owner.is_neap());
         {
             let mut all = self.all();
             let of = all.targets.entry(key.clone()).or_default();
             of.fault = None;
             of.owner = Some(owner.to_string());
+            of.targets = targets.clone();
             of.latest = Some(Arc::new(decision()));
         }
         let former = self.history.last_desired(key);
@@ -142,24 +140,38 @@ impl Explain {
 
     /// All targets, by name.
     pub fn list(&self) -> Vec<Summary> {
-        let all = self.all();
-        let mut list: Vec<Summary> = all
-            .targets
-            .iter()
-            .map(|(key, of)| Summary {
-                namespace: key.namespace.to_string(),
-                name: key.name.to_string(),
-                current: of
-                    .latest
-                    .as_ref()
-                    .and_then(|latest| Some(latest.evaluation()?.why.current)),
-                desired: of.latest.as_ref().map(|latest| latest.desired),
-                scaled: of.latest.as_ref().is_some_and(|latest| latest.is_scaled()),
-                owner: of.owner.clone(),
-                fault: of.fault.clone(),
-            })
-            .collect();
-        drop(all);
+        // Under the lock things are only copied; the summaries are made after it.
+        let known: Vec<_> = {
+            let all = self.all();
+            let known = all.targets.iter().map(|(key, of)| {
+                let (fault, owner) = (of.fault.clone(), of.owner.clone());
+                (
+                    key.clone(),
+                    of.latest.clone(),
+                    of.targets.clone(),
+                    fault,
+                    owner,
+                )
+            });
+            known.collect()
+        };
+        let summaries = known
+            .into_iter()
+            .map(|(key, latest, targets, fault, owner)| {
+                let evaluation = latest.as_ref().and_then(|latest| latest.evaluation());
+                Summary {
+                    current: evaluation.map(|evaluation| evaluation.why.current),
+                    desired: evaluation.map(|evaluation| evaluation.desired),
+                    scaled: latest.as_ref().is_some_and(|latest| latest.is_scaled()),
+                    owner,
+                    fault,
+                    triggers: evaluation
+                        .map(|evaluation| summary::triggers(evaluation, &targets))
+                        .unwrap_or_default(),
+                    ..Summary::of(&key)
+                }
+            });
+        let mut list: Vec<Summary> = summaries.collect();
         list.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
         list
     }

@@ -1,17 +1,20 @@
 //! The plain HTTP side: metrics, health and the read-only API.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
-use neap_consensus::Consensus;
+use neap_consensus::{Consensus, LeaderId};
 use serde_json::{Value, json};
 
 use super::explain::Explain;
 use super::table::LeaderTable;
+use super::top_query::TopQuery;
+use super::{list, top};
 use crate::clock::Clock;
 use crate::keys::TargetKey;
 use crate::metrics::Metrics;
@@ -49,6 +52,7 @@ pub fn router(state: HttpState) -> Router {
         .route("/api/v1/status", get(status))
         .route("/api/v1/targets", get(targets))
         .route("/api/v1/targets/{namespace}/{name}", get(target))
+        .route("/api/v1/top/{what}", get(seen))
         .with_state(state)
 }
 
@@ -118,13 +122,29 @@ impl HttpState {
         self.consensus.leadership().borrow().is_self
     }
 
-    /// Who says what is answered, and how old it is.
+    /// Who says what is answered, and how old it is; `null` where no leader has told anything yet.
     fn as_of(&self) -> Value {
         let leadership = self.consensus.leadership().borrow().clone();
-        match leadership.leader.filter(|_| leadership.is_self) {
-            Some(own) => json!({"leader": own.id.to_string(), "ageMillis": 0}),
+        let own = leadership.leader.filter(|_| leadership.is_self);
+        let last = match own {
+            Some(own) => Some((own.id, std::time::Duration::ZERO)),
             None => self.followed.as_of(),
-        }
+        };
+        let Some((leader, age)) = last else {
+            return Value::Null;
+        };
+        json!({
+            "leader": leader.to_string(),
+            "name": self.name_of(leader),
+            "ageMillis": u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
+        })
+    }
+
+    /// The name of the member that leads or led.
+    fn name_of(&self, leader: LeaderId) -> Option<String> {
+        let members = self.consensus.status().members.into_iter();
+        let mut leaders = members.filter(|member| member.node == leader.node);
+        leaders.next().map(|member| member.name)
     }
 }
 
@@ -144,6 +164,13 @@ async fn status(State(state): State<HttpState>) -> Response {
             )
         })
         .collect();
+    let name = consensus.node.and_then(|node| {
+        let mut own = consensus
+            .members
+            .iter()
+            .filter(|member| member.node == node);
+        own.next().map(|member| member.name.clone())
+    });
     let mut answer = figures(&state);
     // What only the leader knows comes from it.
     if !leadership.is_self
@@ -153,6 +180,7 @@ async fn status(State(state): State<HttpState>) -> Response {
     }
     let own = json!({
         "version": env!("CARGO_PKG_VERSION"),
+        "name": name,
         "leads": leadership.is_self,
         "leader": leadership.leader.map(|leader| json!({"id": leader.id.to_string(), "name": leader.name})),
         "asOf": state.as_of(),
@@ -171,12 +199,64 @@ async fn status(State(state): State<HttpState>) -> Response {
 }
 
 async fn targets(State(state): State<HttpState>) -> Response {
-    let targets = if state.leads() {
-        json!(state.explain.list())
+    let decided = if state.leads() {
+        state.explain.list()
     } else {
-        json!(state.followed.list())
+        state.followed.list()
     };
+    let targets = list::lines(&state.world, decided);
     Json(json!({"targets": targets, "asOf": state.as_of()})).into_response()
+}
+
+fn refuse(code: StatusCode, fault: impl Into<String>) -> Response {
+    (code, Json(json!({"error": fault.into()}))).into_response()
+}
+
+/// What the agents see. They stream to the leader alone.
+async fn seen(
+    State(state): State<HttpState>,
+    Path(what): Path<String>,
+    Query(parameters): Query<HashMap<String, String>>,
+) -> Response {
+    let query = match TopQuery::read(&parameters) {
+        Ok(query) => query,
+        Err(fault) => return refuse(StatusCode::BAD_REQUEST, fault),
+    };
+    let of_nodes = match what.as_str() {
+        "pods" => false,
+        "nodes" => true,
+        _ => {
+            let fault = format!("{what:?} is not measured; allowed: pods, nodes");
+            return refuse(StatusCode::NOT_FOUND, fault);
+        }
+    };
+    if let Some(fault) = query.not_of_nodes().filter(|_| of_nodes) {
+        return refuse(StatusCode::BAD_REQUEST, fault);
+    }
+    if !state.leads() {
+        let leader = state.consensus.leadership().borrow().leader.clone();
+        let fault = match leader {
+            Some(leader) => format!(
+                "this replica follows, and agents stream to the leader alone: ask the leader {}",
+                leader.name
+            ),
+            None => "no leader is known, and agents stream to the leader alone: ask again once there is one".to_owned(),
+        };
+        return refuse(StatusCode::SERVICE_UNAVAILABLE, fault);
+    }
+    // Reads every node's signals: not on a thread that serves others.
+    let answered = tokio::task::spawn_blocking(move || {
+        let now = state.clock.boottime();
+        if of_nodes {
+            json!(top::nodes(&state.store, now, &query))
+        } else {
+            json!(top::pods(&state.world, &state.store, now, &query))
+        }
+    });
+    match answered.await {
+        Ok(answer) => Json(answer).into_response(),
+        Err(error) => refuse(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+    }
 }
 
 async fn target(
@@ -196,7 +276,7 @@ async fn target(
         }
         None => {
             let fault = format!("no ScaledObject {namespace}/{name} is known to this replica");
-            (StatusCode::NOT_FOUND, Json(json!({"error": fault}))).into_response()
+            refuse(StatusCode::NOT_FOUND, fault)
         }
     }
 }

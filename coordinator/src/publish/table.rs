@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use neap_consensus::LeaderId;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::history::{ChangeRow, History};
+use super::summary::Summary;
 use crate::clock::{Boottime, Clock};
 use crate::keys::TargetKey;
 
@@ -116,13 +118,10 @@ impl LeaderTable {
         Ok(())
     }
 
-    /// Who told it, and how long ago in milliseconds; `null` before the first time.
-    pub(super) fn as_of(&self) -> Value {
+    /// Who told it, and how long ago; `None` before the first time.
+    pub(super) fn as_of(&self) -> Option<(LeaderId, Duration)> {
         let last = self.told().last;
-        last.map_or(Value::Null, |(from, at)| {
-            let age = self.clock.boottime().since(at);
-            json!({"leader": from.to_string(), "ageMillis": u64::try_from(age.as_millis()).unwrap_or(u64::MAX)})
-        })
+        last.map(|(from, at)| (from, self.clock.boottime().since(at)))
     }
 
     /// The leader's figures.
@@ -130,8 +129,8 @@ impl LeaderTable {
         self.told().status.clone()
     }
 
-    /// The list of targets, by name.
-    pub(super) fn list(&self) -> Vec<Value> {
+    /// What was decided about each target, by name.
+    pub(super) fn list(&self) -> Vec<Summary> {
         let told = self.told();
         let rows = told.targets.values();
         rows.filter_map(|row| serde_json::from_str(&row.summary).ok())
@@ -159,8 +158,6 @@ impl LeaderTable {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use neap_consensus::NodeId;
 
     use super::*;
@@ -208,12 +205,11 @@ mod tests {
     #[test]
     fn it_answers_as_the_leader_does_and_says_how_old_that_is() {
         let (clock, followed) = followed();
-        assert_eq!(followed.as_of(), Value::Null);
+        assert_eq!(followed.as_of(), None);
         let told = table(&["a", "b"], vec![change("a", 1), change("a", 2)]);
         followed.take(LEADER, &told.encode()).unwrap();
         clock.advance(Duration::from_millis(700));
-        assert_eq!(followed.as_of()["ageMillis"], 700);
-        assert_eq!(followed.as_of()["leader"], LEADER.to_string());
+        assert_eq!(followed.as_of(), Some((LEADER, Duration::from_millis(700))));
         assert_eq!(followed.status()["series"], 4);
         assert_eq!(followed.list().len(), 2);
         let a = followed.explain(&key("a")).unwrap();

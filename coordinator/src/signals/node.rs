@@ -180,6 +180,15 @@ impl NodeState {
         self.pods.keys()
     }
 
+    /// The series of a pod and of its containers that are on the present stream.
+    fn keys_of(&self, pod: &PodUid) -> impl Iterator<Item = &SeriesKey> {
+        let slots = self.pods.get(pod).into_iter().flatten();
+        let entries = slots.filter_map(|slot| self.slots.get(*slot)?.as_ref());
+        entries
+            .filter(|entry| entry.series.current)
+            .map(|entry| &entry.key)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.index.len()
     }
@@ -297,6 +306,16 @@ impl<'a> NodeView<'a> {
     pub fn nonzero_for(&self, key: &SeriesKey, at: Boottime) -> Option<Duration> {
         let micros = self.series(key)?.nonzero_for(self.offset.theirs(at))?;
         Some(Duration::from_micros(u64::try_from(micros).unwrap_or(0)))
+    }
+
+    /// The series of a pod and of its containers, in no order.
+    pub fn keys_of(&self, pod: &PodUid) -> impl Iterator<Item = &'a SeriesKey> {
+        self.state.keys_of(pod)
+    }
+
+    /// The pods that have series here, in no order.
+    pub fn pods(&self) -> impl Iterator<Item = &'a PodUid> {
+        self.state.pods()
     }
 
     /// When the newest batch was taken on the node, on our clock.

@@ -17,7 +17,8 @@ pub(super) struct Point {
 pub(super) enum Retention {
     /// All that windows of a scaled target may ask for.
     Windows,
-    /// The last few points, for a plain look at usage.
+    /// The last few points, and before them so many that the window of a plain look at usage is covered,
+    /// whatever the pace of the readings.
     Recent,
 }
 
@@ -28,7 +29,11 @@ const STEPS: [(i64, i64); 3] = [
     (120 * SECOND, SECOND),
     (600 * SECOND, 5 * SECOND),
 ];
+/// Of a series that no target lives on, the newest points are kept as they are, older ones at this distance
+/// and up to this age: the default window of a CPU trigger, and some seconds for what is still to come.
 const RECENT: usize = 4;
+const RECENT_SPACING: i64 = 5 * SECOND;
+const RECENT_SPAN: i64 = 20 * SECOND;
 /// Whatever the rate of the agent, no series holds more.
 const CAPACITY: usize = 1_024;
 const SLACK: usize = 64;
@@ -63,16 +68,31 @@ impl Ring {
         }
         self.points.push_back(point);
         match retention {
-            Retention::Recent => {
-                while self.points.len() > RECENT {
-                    self.points.pop_front();
-                }
-            }
+            Retention::Recent => self.keep_recent(point.at),
             Retention::Windows if self.points.len() >= self.thin_at.max(SLACK) => {
                 self.thin();
                 self.thin_at = self.points.len() + SLACK;
             }
             Retention::Windows => {}
+        }
+    }
+
+    /// Thins what was kept before the newest points. At most `RECENT` and `RECENT_SPAN / RECENT_SPACING + 2`
+    /// remain.
+    fn keep_recent(&mut self, newest: i64) {
+        // The one that is no longer among the newest.
+        if let Some(aged) = self.points.len().checked_sub(RECENT + 1)
+            && let Some(before) = aged.checked_sub(1)
+            && let (Some(before), Some(point)) = (self.points.get(before), self.points.get(aged))
+            && point.at - before.at < RECENT_SPACING
+        {
+            self.points.remove(aged);
+        }
+        while self.points.len() > RECENT
+            && let Some(second) = self.points.get(1)
+            && newest - second.at >= RECENT_SPAN
+        {
+            self.points.pop_front();
         }
     }
 
@@ -202,6 +222,27 @@ mod tests {
             assert_eq!(ring.total_at(at * 1_000), Some(at as f64), "{back} ms back");
         }
         assert_eq!(ring.total_at((end - 700_000) * 1_000), None);
+    }
+
+    #[test]
+    fn a_series_that_nobody_lives_on_covers_a_plain_look_with_few_points() {
+        let window = 15_000;
+        for every in [100, 1_000, 10_000, 60_000] {
+            let mut ring = Ring::default();
+            for ms in (0..=600_000).step_by(every) {
+                ring.push(point(ms, ms as f64), Retention::Recent);
+                assert!(ring.len() <= 10, "{} points, each {every} ms", ring.len());
+                let start = ms - window;
+                match ring.total_at(start * 1_000) {
+                    None => assert!(start < 0, "each {every} ms, at {ms}"),
+                    Some(total) => assert!(
+                        (total - start as f64).abs() < 1e-6,
+                        "{total} at {start}, each {every} ms"
+                    ),
+                }
+            }
+            assert_eq!(ring.last(), Some(point(600_000, 600_000.0)));
+        }
     }
 
     #[test]

@@ -190,6 +190,15 @@ impl SignalStore {
         NodeView::new(&state, now, self.limits.stale_after).map(|view| read(&view))
     }
 
+    /// The nodes that have not been forgotten, silent ones too, by name.
+    pub fn nodes(&self) -> Vec<NodeName> {
+        let nodes = self.nodes.read().unwrap_or_else(PoisonError::into_inner);
+        let mut names: Vec<NodeName> = nodes.keys().cloned().collect();
+        drop(nodes);
+        names.sort();
+        names
+    }
+
     /// Says which signals of `pod` the decisions about `target` live on, in place of what was said
     /// before: their changes mark it dirty, and their history is kept for windows. The empty set
     /// ends it.

@@ -115,6 +115,27 @@ impl Owner {
     pub fn is_neap(&self) -> bool {
         matches!(self, Self::Neap)
     }
+
+    /// What kind of owner it is, for programs: `neap`, `keda`, `leftoverHpa` (one that KEDA left, or that is
+    /// handed over), `hpa` or `scaledObject`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Neap => "neap",
+            Self::Keda(_) => "keda",
+            Self::NeapAfterRemoving(_) => "leftoverHpa",
+            Self::Hpa { .. } => "hpa",
+            Self::ScaledObject { .. } => "scaledObject",
+        }
+    }
+
+    /// The name of the object that owns the target; `None` where the owner is Neap or KEDA.
+    pub fn name(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Neap | Self::Keda(_) => None,
+            Self::NeapAfterRemoving(hpa) => Some(&hpa.name),
+            Self::Hpa { name } | Self::ScaledObject { name } => Some(name),
+        }
+    }
 }
 
 impl fmt::Display for Owner {

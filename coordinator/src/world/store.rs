@@ -131,6 +131,13 @@ impl World {
         self.state().unreadable.get(key).cloned()
     }
 
+    /// The ScaledObjects that could never be read, and why.
+    pub fn all_unreadable(&self) -> Vec<(TargetKey, Arc<str>)> {
+        let state = self.state();
+        let all = state.unreadable.iter();
+        all.map(|(key, why)| (key.clone(), why.clone())).collect()
+    }
+
     /// The TriggerAuthentication `namespace/name`.
     pub fn trigger_authentication(
         &self,

@@ -17,6 +17,7 @@ use neap_coordinator::world::{TargetFacts, World};
 use neap_coordinator::{Ports, Service, ServiceConfig};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
 
 use crate::fakes::{ByHand, FakePublisher, FakeScaler, FakeSecrets, Write};
 pub(crate) use crate::objects::{NODE, NS, facts, key, pod, target_id, wall};
@@ -32,6 +33,7 @@ pub(crate) struct Bench {
     pub(crate) publisher: Arc<FakePublisher>,
     pub(crate) wanted: neap_coordinator::signals::WantedWatch,
     pub(crate) metrics: Arc<neap_coordinator::metrics::Metrics>,
+    http: axum::Router,
     stop: CancellationToken,
     running: tokio::task::JoinHandle<()>,
     pub(crate) data: Option<tempfile::TempDir>,
@@ -84,6 +86,7 @@ impl Bench {
             service.wanted.clone(),
             service.metrics.clone(),
         );
+        let http = service.http();
         let mut leadership = service.consensus.leadership();
         tokio::time::timeout(
             Duration::from_secs(60),
@@ -108,6 +111,7 @@ impl Bench {
             publisher,
             wanted,
             metrics,
+            http,
             stop,
             running,
             data: Some(data),
@@ -284,6 +288,16 @@ impl Bench {
         });
         line.and_then(|value| value.parse().ok())
             .unwrap_or_else(|| panic!("{name} in\n{text}"))
+    }
+
+    /// Code and JSON of what the HTTP port answers to `path`.
+    pub(crate) async fn get(&self, path: &str) -> (u16, Value) {
+        let request = axum::http::Request::get(path);
+        let request = request.body(axum::body::Body::empty()).unwrap();
+        let answer = self.http.clone().oneshot(request).await.unwrap();
+        let code = answer.status().as_u16();
+        let body = axum::body::to_bytes(answer.into_body(), 1 << 20).await;
+        (code, serde_json::from_slice(&body.unwrap()).unwrap())
     }
 
     pub(crate) fn text(&self) -> String {

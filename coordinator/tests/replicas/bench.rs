@@ -211,14 +211,18 @@ impl Bench {
 
     /// The JSON that a replica answers to `path`; `None` where it answers with an error.
     pub(crate) async fn get(&self, seat: usize, path: &str) -> Option<Value> {
+        let (code, answer) = self.answer(seat, path).await;
+        (code == 200).then_some(answer)
+    }
+
+    /// Code and JSON of what a replica answers to `path`.
+    pub(crate) async fn answer(&self, seat: usize, path: &str) -> (u16, Value) {
         let request = Request::get(path).body(Body::empty()).unwrap();
         let answer = self.replica(seat).http.clone().oneshot(request).await;
         let answer = answer.unwrap();
-        if !answer.status().is_success() {
-            return None;
-        }
+        let code = answer.status().as_u16();
         let body = axum::body::to_bytes(answer.into_body(), 1 << 20).await;
-        Some(serde_json::from_slice(&body.unwrap()).unwrap())
+        (code, serde_json::from_slice(&body.unwrap()).unwrap())
     }
 
     pub(crate) async fn status_code(&self, seat: usize, path: &str) -> u16 {

@@ -96,7 +96,17 @@ async fn followers_answer_what_the_leader_told_and_say_how_old_it_is() {
         "{told}"
     );
     let list = bench.get(follower, "/api/v1/targets").await.unwrap();
-    assert_eq!(list["targets"][0]["desired"], 5, "{list}");
+    let line = &list["targets"][0];
+    assert_eq!(line["desired"], 5, "{list}");
+    // What the leader decided, beside what this replica's own watches say.
+    assert_eq!(
+        (&line["triggers"][0]["target"], &line["maxReplicas"]),
+        (&json!("1"), &json!(50)),
+        "{list}"
+    );
+    let own_status = bench.get(leader, "/api/v1/status").await.unwrap();
+    assert!(own_status["name"].is_string(), "{own_status}");
+    assert_eq!(list["asOf"]["name"], own_status["name"], "{list}");
     let status = bench.get(follower, "/api/v1/status").await.unwrap();
     assert_eq!(
         (&status["leads"], &status["role"]),
@@ -112,6 +122,16 @@ async fn followers_answer_what_the_leader_told_and_say_how_old_it_is() {
         lags.iter().any(|lag| lag.is_u64()),
         "only the leader knows: {status}"
     );
+    let (code, refusal) = bench.answer(follower, "/api/v1/top/pods").await;
+    let error = refusal["error"].as_str().unwrap();
+    let name = own_status["name"].as_str().unwrap();
+    assert_eq!(code, 503);
+    assert!(
+        error.ends_with(&format!("ask the leader {name}")),
+        "{error}"
+    );
+    let (code, seen) = bench.answer(leader, "/api/v1/top/pods?limit=2").await;
+    assert_eq!((code, &seen["omitted"]), (200, &json!(4)), "{seen}");
 
     // Without a leader the last word stays, and grows old.
     for seat in (0..3).filter(|seat| *seat != follower) {

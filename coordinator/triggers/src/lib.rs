@@ -36,3 +36,4 @@ pub use error::{ConfigError, FieldError, PollError, UnknownTrigger};
 pub use registry::{KEDA_TYPES, build, implemented_types};
 pub use selector::{LabelSelector, SelectorError};
 pub use triggers::cron::{CronTrigger, TimedReading};
+pub use triggers::resource::RESOURCE_WINDOW;

@@ -22,8 +22,8 @@ const FIELDS: &[Field] = &[
     WINDOW,
 ];
 
-/// As long as metrics-server averages by default.
-const DEFAULT_WINDOW: Duration = Duration::from_secs(15);
+/// The window of a CPU trigger that does not name one: as long as metrics-server averages by default.
+pub const RESOURCE_WINDOW: Duration = Duration::from_secs(15);
 
 pub(crate) fn build_cpu(config: &TriggerConfig) -> Checked {
     build("cpu", ResourceKind::Cpu, config)
@@ -35,7 +35,7 @@ pub(crate) fn build_memory(config: &TriggerConfig) -> Checked {
 
 fn build(trigger_type: &'static str, resource: ResourceKind, config: &TriggerConfig) -> Checked {
     let (mut settings, mut errors) = metadata::read(&[FIELDS], config);
-    let window = window::read(&mut settings, DEFAULT_WINDOW, &mut errors);
+    let window = window::read(&mut settings, RESOURCE_WINDOW, &mut errors);
     let target = target(config, settings.text("value"), &mut errors);
     let (Some(target), Some(window), true) = (target, window, errors.is_empty()) else {
         return Err(errors);
