@@ -280,16 +280,20 @@ fn numbers_out_of_range_are_held_and_it_is_said() {
     // The same where pods are filled in.
     let mut pods = each(1, i64::MAX / 2);
     pods.push((pod(1000), None));
-    let many = replicas(1, average(1), &pods, &[]).unwrap();
-    assert_eq!((many.replicas, many.saturated), (i32::MAX, true));
+    for current in [1, i32::MAX] {
+        let many = replicas(current, average(1), &pods, &[]).unwrap();
+        assert_eq!((many.replicas, many.saturated), (i32::MAX, true));
+    }
     // Only without the missing pod's request, or only with what it is taken to use.
     let pods = [(pod(1), Some(3_000_000_000)), (pod(1_000_000_000), None)];
     let found = replicas(1, percent(50), &pods, &[]).unwrap();
     assert_eq!((found.replicas, found.saturated), (12, true));
     let large = 90_000_000_000_000_000;
     let pods = [(pod(large), Some(large / 9)), (pod(large), None)];
-    let found = replicas(5, percent(100), &pods, &[]).unwrap();
-    assert_eq!((found.replicas, found.saturated), (2, true));
+    for current in [5, 2] {
+        let found = replicas(current, percent(100), &pods, &[]).unwrap();
+        assert_eq!((found.replicas, found.saturated), (2, true));
+    }
     let fits = replicas(1, average(1), &each(1, i64::from(i32::MAX)), &[]).unwrap();
     assert_eq!((fits.replicas, fits.saturated), (i32::MAX, false));
 }

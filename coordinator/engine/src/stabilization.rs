@@ -5,6 +5,7 @@ use std::time::Duration;
 use neap_units::Timestamp;
 
 use crate::behavior::Behavior;
+use crate::draft::direction_of;
 use crate::history::{History, Recommendation};
 use crate::spec::Settings;
 use crate::why::Direction;
@@ -71,15 +72,14 @@ pub(crate) fn with_behavior(
     }
     // Not `clamp`: with entries in only one of the windows the bounds may cross.
     let replicas = current.max(lowest).min(highest);
-    let held = match replicas {
-        _ if replicas == raw => None,
-        _ if raw > replicas => hold(history, Direction::Up, windows.up, now, |entry| {
+    let held = direction_of(replicas, raw).and_then(|direction| match direction {
+        Direction::Up => hold(history, direction, windows.up, now, |entry| {
             entry.replicas <= replicas
         }),
-        _ => hold(history, Direction::Down, windows.down, now, |entry| {
+        Direction::Down => hold(history, direction, windows.down, now, |entry| {
             entry.replicas >= replicas
         }),
-    };
+    });
     let is_free = |entry: &Recommendation| entry.at < up_since && entry.at < down_since;
     history.record(raw, now, pace, is_free);
     Stabilized { replicas, held }
