@@ -150,6 +150,14 @@ impl Up {
     }
 }
 
+impl Drop for Up {
+    /// A failed test leaves nothing running either: without its terminal the command stops.
+    fn drop(&mut self) {
+        let _ = self.terminal.kill();
+        let _ = self.terminal.wait();
+    }
+}
+
 /// How far a target has come: the most replicas it was seen with, and the last number.
 #[derive(Default)]
 struct Course {

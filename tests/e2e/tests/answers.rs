@@ -106,7 +106,7 @@ async fn explain_says_what_holds_a_number() -> Result<()> {
     explained(
         ns,
         "failing",
-        &["failed", "127.0.0.1:1", "nothing is changed"],
+        &["failed", "Connection refused", "nothing is changed"],
     )
     .await?;
     explained(
