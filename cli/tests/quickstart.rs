@@ -20,7 +20,7 @@ const WITHIN: Duration = Duration::from_secs(60);
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 /// What is scaled, and its fewest replicas.
 const TARGETS: &[(&str, i64)] = &[("default/web", 1), ("default/worker", 0)];
-/// These processes are the example's: nothing else has this word in its arguments.
+/// The example's spool folder. Processes with this word in their arguments are the example's.
 const REPLICAS: &str = "/tmp/neap-quickstart/spool";
 
 fn repository() -> PathBuf {
@@ -208,6 +208,8 @@ fn scales_both_ways_and_back(up: &mut Up) {
 #[test]
 #[ignore = "tests/run quickstart"]
 fn the_readmes_command_scales_both_ways_and_back_and_leaves_nothing() {
+    // Files that a killed run left would be worked off first: the worker begins at none.
+    let _ = fs::remove_dir_all(REPLICAS);
     let state = tempfile::tempdir().unwrap();
     let command = format!(
         "{} --json --state {}",
