@@ -105,7 +105,10 @@ impl Signal {
         };
         let passed = now.since(before.at);
         // As much as any change needs; more would take as long to forget.
-        let grown = |held: Duration, window: Duration| (held + passed).min(window + hold * 2);
+        let grown = |held: Duration, window: Duration| {
+            let longest = window.saturating_add(hold.saturating_mul(2));
+            held.saturating_add(passed).min(longest)
+        };
         let for_more = match before.asks {
             Some(Direction::Up) => grown(before.for_more, windows.up),
             _ => before.for_more.saturating_sub(passed * DOUBT),

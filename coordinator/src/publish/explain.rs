@@ -90,18 +90,19 @@ impl Explain {
         owner: &Owner,
         targets: &Arc<Targets>,
     ) {
-        let decision = || Change::made(self.clock.wall(), evaluation, owner.is_neap());
+        // One for both: it is rendered once, and is of one instant.
+        let decision = Arc::new(Change::made(self.clock.wall(), evaluation, owner.is_neap()));
         {
             let mut all = self.all();
             let of = all.targets.entry(key.clone()).or_default();
             of.fault = None;
             of.owner = Some(owner.to_string());
             of.targets = targets.clone();
-            of.latest = Some(Arc::new(decision()));
+            of.latest = Some(decision.clone());
         }
         let former = self.history.last_desired(key);
         if evaluation.write.is_some() || former != Some(evaluation.desired) {
-            self.history.keep(key, decision());
+            self.history.keep(key, decision);
         }
     }
 

@@ -1,12 +1,14 @@
 //! More load never gives fewer replicas, all else equal.
 //!
-//! The HPA breaks this in three spots, which are left out:
+//! The HPA and KEDA break this in four spots, which are left out:
 //! * the tolerance keeps the current number, while everything outside it multiplies the pods that
 //!   count; where these are more or fewer than the replicas (a rollout, superfluous samples, failed
 //!   pods) a little more load can leave or enter the tolerance downwards;
 //! * a negative value of an external `AverageValue` counts as the largest (readings are never
 //!   negative);
-//! * a source that says itself whether it is active may say what it likes of a larger value.
+//! * a source that says itself whether it is active may say what it likes of a larger value;
+//! * KEDA's `paused-scale-out` keeps an active target at zero, and lets one that is not active go up
+//!   to its min.
 //!
 //! And Neap in one: a capacity floor speaks only while the mean is at or under its target.
 
@@ -27,6 +29,7 @@ fn more() -> impl Strategy<Value = (prop::sample::Index, i64)> {
 /// A world whose last moment lies outside the spots above.
 fn worlds() -> impl Strategy<Value = World> {
     let specs = spec().prop_map(|mut spec| {
+        spec.pause.scale_out &= spec.min_replicas == 0 || spec.idle_replicas.is_some();
         for trigger in &mut spec.triggers {
             if let MetricSpec::Pods { capacity_floor, .. } = &mut trigger.metric {
                 *capacity_floor = None;

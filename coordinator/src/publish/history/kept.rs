@@ -82,18 +82,14 @@ impl History {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps a change that this process decided.
-    pub(in crate::publish) fn keep(&self, key: &TargetKey, change: Change) {
-        self.add(key, Arc::new(change));
-    }
-
-    /// Keeps a change that a leader told, unless it is known.
+    /// Keeps a change that a leader told.
     pub(in crate::publish) fn keep_told(&self, row: ChangeRow) {
         let key = row.key.clone();
-        self.add(&key, Arc::new(Change::told(row)));
+        self.keep(&key, Arc::new(Change::told(row)));
     }
 
-    fn add(&self, key: &TargetKey, change: Arc<Change>) {
+    /// Keeps a change, unless it is known.
+    pub(in crate::publish) fn keep(&self, key: &TargetKey, change: Arc<Change>) {
         let mut kept = self.kept();
         if kept.insert(key, change.clone(), self.limit) && kept.unwritten.len() < UNWRITTEN {
             kept.unwritten.push(Unwritten::Change(key.clone(), change));
