@@ -74,7 +74,7 @@ build_tests() {
 cargo_in_bed() {
   local host=${API_SERVER#https://}
   NEAP_BED_AUDIT=$AUDIT_LOG NEAP_BED_NODE_IP=${host%%:*} NEAP_BED_KUBECTL="$bed_tools/kubectl $bed_name" \
-    NEAP_BED_SERVICE="$bed_tools/service $bed_name" \
+    NEAP_BED_SERVICE="$bed_tools/service $bed_name" NEAP_BED_HELM="$bed_tools/helm $bed_name" \
     "$bed_tools/in" "$bed_name" env "PATH=$PATH" "HOME=$HOME" "KUBECONFIG=$KUBECONFIG" "$(command -v cargo)" test \
     --workspace --locked --offline --no-fail-fast "$@" 2>&1
 }

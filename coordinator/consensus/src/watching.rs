@@ -27,6 +27,7 @@ pub(crate) async fn follow(node: Arc<Node>) {
     let mut metrics = member.raft.metrics();
     // The last term in which this member was a candidate.
     let mut stood_in = 0;
+    let mut ticking = true;
     loop {
         // A copy: openraft's core waits for whoever holds the guard.
         let seen = metrics.borrow_watched().clone();
@@ -45,9 +46,17 @@ pub(crate) async fn follow(node: Arc<Node>) {
             stood_in = seen.current_term;
             node.candidacy.voted(me);
         }
+        let membership = seen.membership_config.membership();
+        // A leader with nobody beside it has no heartbeat to send and nobody to lose to: its ticks
+        // would wake the process fifty times a second for nothing.
+        let ticks = !leads || membership.nodes().any(|(id, _)| *id != me);
+        if ticks != ticking {
+            member.raft.runtime_config().tick(ticks);
+            ticking = ticks;
+        }
         if leads {
             let id = leader_id(&vote.leader_id);
-            let mut voters = seen.membership_config.membership().voter_ids();
+            let mut voters = membership.voter_ids();
             let alone = voters.next() == Some(me) && voters.next().is_none();
             match seen.last_quorum_acked {
                 _ if alone => node.lease.hold(id, None, &*node.clock),

@@ -10,12 +10,15 @@ extra_args() {
 }
 
 # start_part PART FLAG...: starts a part of the control plane with its flags and the user's.
-start_part() {
-  local part=$1
+start_part() { start_part_as "$1" "$@"; }
+
+# start_part_as SERVICE PART FLAG...: the same under another name, for a second one of it.
+start_part_as() {
+  local service=$1 part=$2
   local -a more
-  shift
+  shift 2
   mapfile -t more < <(extra_args "$part")
-  start_service control "$part" "$BED_BIN/$part" "$@" ${more[@]+"${more[@]}"}
+  start_service control "$service" "$BED_BIN/$part" "$@" ${more[@]+"${more[@]}"}
 }
 
 start_etcd() {
@@ -46,20 +49,31 @@ start_apiserver() {
     --audit-log-maxsize 512 --audit-log-maxbackup 2
 }
 
+# start_controllers N: kube-controller-manager, kube-controller-manager-2 and so on, and the scheduler.
 # The default of 20 requests a second would make hundreds of nodes wait for the controllers.
 start_controllers() {
-  local c=$BED/certs
-  start_part kube-controller-manager \
-    --kubeconfig "$c/kube-controller-manager.kubeconfig" \
-    --authentication-kubeconfig "$c/kube-controller-manager.kubeconfig" \
-    --authorization-kubeconfig "$c/kube-controller-manager.kubeconfig" \
-    --service-account-private-key-file "$c/sa.key" --use-service-account-credentials --root-ca-file "$c/ca.crt" \
-    --cluster-signing-cert-file "$c/ca.crt" --cluster-signing-key-file "$c/ca.key" --leader-elect=false \
-    --kube-api-qps 300 --kube-api-burst 600
+  local c=$BED/certs i name=kube-controller-manager elect=false
+  (($1 == 1)) || elect=true
+  for ((i = 1; i <= $1; i++)); do
+    start_controller_manager "$name" $((10256 + i)) "$elect"
+    name=kube-controller-manager-$((i + 1))
+  done
   start_part kube-scheduler \
     --kubeconfig "$c/kube-scheduler.kubeconfig" \
     --authentication-kubeconfig "$c/kube-scheduler.kubeconfig" \
     --authorization-kubeconfig "$c/kube-scheduler.kubeconfig" --leader-elect=false \
+    --kube-api-qps 300 --kube-api-burst 600
+}
+
+# start_controller_manager SERVICE PORT ELECT
+start_controller_manager() {
+  local c=$BED/certs
+  start_part_as "$1" kube-controller-manager --secure-port "$2" --leader-elect="$3" \
+    --kubeconfig "$c/kube-controller-manager.kubeconfig" \
+    --authentication-kubeconfig "$c/kube-controller-manager.kubeconfig" \
+    --authorization-kubeconfig "$c/kube-controller-manager.kubeconfig" \
+    --service-account-private-key-file "$c/sa.key" --use-service-account-credentials --root-ca-file "$c/ca.crt" \
+    --cluster-signing-cert-file "$c/ca.crt" --cluster-signing-key-file "$c/ca.key" \
     --kube-api-qps 300 --kube-api-burst 600
 }
 

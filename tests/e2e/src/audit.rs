@@ -15,6 +15,8 @@ pub struct Audit {
 /// One write of a scale subresource.
 #[derive(Debug, Clone)]
 pub struct ScaleWrite {
+    /// Name of the object.
+    pub name: String,
     /// When the API server received it.
     pub at: Timestamp,
     /// The replicas it asked for.
@@ -127,6 +129,16 @@ impl Audit {
         name: &str,
         since: Timestamp,
     ) -> Result<Vec<ScaleWrite>> {
+        let mut writes = self.scale_requests_in(namespace, since)?;
+        writes.retain(|write| write.name == name);
+        Ok(writes)
+    }
+
+    /// The same of every object in `namespace`.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn scale_requests_in(&self, namespace: &str, since: Timestamp) -> Result<Vec<ScaleWrite>> {
         let mut writes: Vec<ScaleWrite> = self
             .events("\"subresource\":\"scale\"")?
             .filter(|event| {
@@ -135,10 +147,10 @@ impl Audit {
                     && (event["verb"] == "patch" || event["verb"] == "update")
                     && object["subresource"] == "scale"
                     && object["namespace"] == namespace
-                    && object["name"] == name
             })
             .filter_map(|event| {
                 Some(ScaleWrite {
+                    name: event["objectRef"]["name"].as_str()?.to_owned(),
                     at: event["requestReceivedTimestamp"].as_str()?.parse().ok()?,
                     replicas: event["requestObject"]["spec"]["replicas"].as_i64()?,
                     user_agent: event["userAgent"].as_str().unwrap_or_default().to_owned(),
@@ -159,6 +171,7 @@ mod tests {
     #[test]
     fn the_user_agent_names_the_leader() {
         let write = |user_agent: &str| ScaleWrite {
+            name: String::new(),
             at: Timestamp::UNIX_EPOCH,
             replicas: 1,
             user_agent: user_agent.into(),

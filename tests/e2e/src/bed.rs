@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -45,6 +46,27 @@ impl Bed {
             audit: Audit::new(PathBuf::from(audit)),
             http: reqwest::Client::new(),
         })
+    }
+
+    /// Kills or starts (`action`) a daemon of the control plane: what `tests/bed/service` does, which
+    /// `NEAP_BED_SERVICE` names.
+    ///
+    /// # Errors
+    /// When it is not set, or what the command says.
+    pub fn service(&self, action: &str, service: &str) -> Result<()> {
+        let command = std::env::var("NEAP_BED_SERVICE")
+            .context("NEAP_BED_SERVICE is not set: run tests/run main-path")?;
+        let done = Command::new("sh")
+            .arg("-c")
+            .arg(format!("{command} {action} control {service}"))
+            .output()?;
+        if !done.status.success() {
+            bail!(
+                "{action} {service}: {}",
+                String::from_utf8_lossy(&done.stderr)
+            );
+        }
+        Ok(())
     }
 
     /// Makes a new namespace, deleting one of the same name that an earlier run left.

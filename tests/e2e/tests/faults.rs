@@ -1,10 +1,9 @@
 //! Faults on the main path: parts are killed, replicas stay, and work resumes by itself.
 //! Each test has the bed to itself.
 
-use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
 use neap_e2e::{Bed, NEAP, Workload, scaled_object, service, until, within};
 use serde_json::{Value, json};
@@ -44,22 +43,6 @@ async fn app_at_three(bed: &Bed, ns: &str) -> Result<()> {
     .await?;
     bed.await_replicas("Deployment", ns, "app", MINUTE, |n| n == 3)
         .await?;
-    Ok(())
-}
-
-fn bed_service(action: &str, service: &str) -> Result<()> {
-    let bed = std::env::var("NEAP_BED_SERVICE")
-        .context("NEAP_BED_SERVICE is not set: run tests/run main-path")?;
-    let done = Command::new("sh")
-        .arg("-c")
-        .arg(format!("{bed} {action} control {service}"))
-        .output()?;
-    if !done.status.success() {
-        bail!(
-            "{action} {service}: {}",
-            String::from_utf8_lossy(&done.stderr)
-        );
-    }
     Ok(())
 }
 
@@ -119,10 +102,10 @@ async fn zz_api_server_killed_and_back() -> Result<()> {
     let bed = Bed::connect().await?;
     let ns = "api-killed";
     app_at_three(&bed, ns).await?;
-    bed_service("kill", "kube-apiserver")?;
+    bed.service("kill", "kube-apiserver")?;
     // Long enough for every watch and lease to notice.
     tokio::time::sleep(12 * SECOND).await;
-    bed_service("start", "kube-apiserver")?;
+    bed.service("start", "kube-apiserver")?;
     let back = Timestamp::now();
     until("the API server answering", MINUTE, || async {
         within(bed.replicas("Deployment", ns, "app").await?, |n| *n == 3)
