@@ -417,15 +417,26 @@ impl Decider {
         let to = act.to;
         let leader = lease.leader();
         let clock = self.parts.clock.clone();
-        let started = clock.boottime();
-        let deadline = started + lease.remaining.saturating_sub(LEASE_MARGIN);
+        let consensus = self.parts.consensus.clone();
+        let turns = self.turns.clone();
         let scaler = self.parts.scaler.clone();
         let done = self.done.clone();
         tracing::info!(target = %key, from = act.from, to, "scaling");
         self.tasks.spawn(async move {
-            let result = scaler
-                .write(&reference, to, &version, leader, deadline)
-                .await;
+            // The semaphore is never closed.
+            let turn = turns.acquire_owned().await;
+            let started = clock.boottime();
+            let lease = consensus.lease().filter(|lease| lease.leader() == leader);
+            let result = match lease {
+                Some(lease) => {
+                    let deadline = started + lease.remaining.saturating_sub(LEASE_MARGIN);
+                    let write = scaler.write(&reference, to, &version, leader, deadline);
+                    write.await
+                }
+                // It ended before this write's turn came: nothing was sent.
+                None => Err(ScaleError::Timeout),
+            };
+            drop(turn);
             let took = clock.boottime().since(started);
             let fresh = match &result {
                 Err(ScaleError::Conflict | ScaleError::Timeout | ScaleError::Unreachable(_)) => {

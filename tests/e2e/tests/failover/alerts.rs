@@ -18,12 +18,14 @@ use crate::targets::{COORDINATORS, MINUTE, Targets, counting, deployment};
 const NS: &str = "alerts";
 /// In the network namespace of the bed.
 const ADDRESS: &str = "127.0.0.1:9790";
+/// Where Prometheus reads whom to scrape.
+const COORDINATORS_FILE: &str = "coordinators.json";
 
 /// A Prometheus that scrapes the coordinators and knows the chart's alerts. Their `for` is left out:
 /// how long it waits is Prometheus's own matter.
 struct Prometheus {
     process: Child,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     http: reqwest::Client,
 }
 
@@ -36,10 +38,9 @@ impl Prometheus {
             .filter(|line| !line.trim_start().starts_with("for: "))
             .collect();
         std::fs::write(folder.path().join("alerts.yaml"), at_once.join("\n"))?;
-        let kubeconfig = std::env::var("KUBECONFIG").context("KUBECONFIG is not set")?;
         let config = folder.path().join("prometheus.json");
         // JSON is YAML.
-        std::fs::write(&config, config_of(&kubeconfig).to_string())?;
+        std::fs::write(&config, config().to_string())?;
         let process = Command::new("prometheus")
             .arg(format!("--config.file={}", config.display()))
             .arg(format!(
@@ -52,7 +53,7 @@ impl Prometheus {
             .context("prometheus")?;
         Ok(Self {
             process,
-            _folder: folder,
+            folder,
             http: reqwest::Client::new(),
         })
     }
@@ -68,17 +69,31 @@ impl Prometheus {
         Ok(serde_json::from_str(&answer.text().await?)?)
     }
 
-    /// Waits until all coordinators are scraped.
-    async fn scrapes(&self) -> Result<()> {
+    /// Tells it where the coordinators are, and waits until all are scraped.
+    async fn scrapes(&self, bed: &Bed) -> Result<()> {
         until("every coordinator scraped", MINUTE, || async {
+            let pods = bed
+                .pods(NEAP, "app.kubernetes.io/name=neap-coordinator")
+                .await?;
+            let addresses: Vec<String> = pods
+                .iter()
+                .filter_map(|pod| pod.status.as_ref()?.pod_ip.as_ref())
+                .map(|ip| format!("{ip}:9702"))
+                .collect();
+            let list = json!([{"targets": addresses}]);
+            std::fs::write(self.folder.path().join(COORDINATORS_FILE), list.to_string())?;
             let targets = self.get("/api/v1/targets?state=active").await?;
             let targets = targets["data"]["activeTargets"].as_array().cloned();
-            let up = targets
+            let mut up: Vec<String> = targets
                 .unwrap_or_default()
                 .iter()
                 .filter(|target| target["health"] == "up")
-                .count();
-            within(up, |up| *up == COORDINATORS)
+                .filter_map(|target| Some(target["labels"]["instance"].as_str()?.to_owned()))
+                .collect();
+            up.sort();
+            within((up, addresses), |(up, addresses)| {
+                up.len() == COORDINATORS && addresses.iter().all(|one| up.contains(one))
+            })
         })
         .await?;
         Ok(())
@@ -131,23 +146,13 @@ impl Drop for Prometheus {
     }
 }
 
-fn config_of(kubeconfig: &str) -> Value {
+fn config() -> Value {
     json!({
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
         "rule_files": ["alerts.yaml"],
         "scrape_configs": [{
             "job_name": "neap",
-            "kubernetes_sd_configs": [{
-                "role": "pod",
-                "kubeconfig_file": kubeconfig,
-                "namespaces": {"names": [NEAP]},
-            }],
-            "relabel_configs": [
-                {"source_labels": ["__meta_kubernetes_pod_label_app_kubernetes_io_name"],
-                 "regex": "neap-coordinator", "action": "keep"},
-                {"source_labels": ["__meta_kubernetes_pod_container_port_name"],
-                 "regex": "http", "action": "keep"},
-            ],
+            "file_sd_configs": [{"files": [COORDINATORS_FILE]}],
         }],
     })
 }
@@ -311,9 +316,9 @@ async fn certificate(bed: &Bed, prometheus: &Prometheus) -> Result<()> {
         pods.delete(&pod.name_any(), &DeleteParams::default())
             .await?;
     }
-    prometheus.fires("NeapCertificateExpires").await?;
     bed.settled(COORDINATORS, 3 * MINUTE).await?;
-    Ok(())
+    prometheus.scrapes(bed).await?;
+    prometheus.fires("NeapCertificateExpires").await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -324,7 +329,7 @@ async fn zz_each_alert_fires_for_what_it_is_for() -> Result<()> {
     targets.await_targets().await?;
     let bed = targets.bed.clone();
     let prometheus = Prometheus::start()?;
-    prometheus.scrapes().await?;
+    prometheus.scrapes(&bed).await?;
     let firing = prometheus.firing().await?;
     ensure!(firing.is_empty(), "all is well, and yet: {firing:?}");
     no_majority(&bed, &prometheus).await?;
