@@ -20,12 +20,15 @@ pub struct Outlet {
     pub sent: Arc<AtomicU64>,
 }
 
+/// What has been wished since it was last looked at.
 #[derive(Debug, Default)]
-pub(super) struct Wishes {
+pub struct Wishes {
     /// A new active stream, or that there is none.
-    pub(super) outlet: Option<Option<Outlet>>,
-    pub(super) directives: Option<node::Directives>,
-    pub(super) stop: bool,
+    pub outlet: Option<Option<Outlet>>,
+    /// What to read from now on.
+    pub directives: Option<node::Directives>,
+    /// The end.
+    pub stop: bool,
 }
 
 /// Shared by the sampler's thread and the streams.
@@ -81,7 +84,8 @@ impl Mailbox {
         self.stepped.store(nanos, Ordering::Relaxed);
     }
 
-    pub(super) fn take(&self) -> Wishes {
+    /// What has been wished since the last call. The mailbox is readable while there is something.
+    pub fn take(&self) -> Wishes {
         let mut count = [0u8; 8];
         // Fails when nothing was written: nothing to take then either.
         let _ = rustix::io::read(&self.event, &mut count);

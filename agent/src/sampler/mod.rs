@@ -23,7 +23,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 
 use self::batch::Batches;
 use self::container::Reading;
-pub use self::mailbox::{Mailbox, Outlet};
+pub use self::mailbox::{Mailbox, Outlet, Wishes};
 use self::node_series::NodeSeries;
 use self::pod::Pod;
 use self::sockets::Surroundings;

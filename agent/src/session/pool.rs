@@ -17,6 +17,9 @@ pub(super) type LinkId = u64;
 const MAX_REMEMBERED: usize = 64;
 /// Replicas of a hint that are taken.
 const MAX_REPLICAS: usize = 16;
+/// An agent whom a replica tells who leads can wait for a stream to another one: a time by chance, up to this. When a
+/// leader dies, each agent loses one of its two streams; those that have to find the next leader go first.
+const SPREAD: Duration = Duration::from_secs(2);
 
 /// What to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +30,14 @@ pub(super) enum Action {
     Close(LinkId),
     /// Samples go to this stream from now on, or to none.
     Activate(Option<LinkId>),
+}
+
+/// An address to dial.
+#[derive(Debug)]
+struct Wanted {
+    address: String,
+    /// For the time when another stream fails: samples go on without it.
+    spare: bool,
 }
 
 #[derive(Debug)]
@@ -45,6 +56,8 @@ pub(super) struct Pool {
     links: Vec<Link>,
     active: Option<LinkId>,
     next_id: LinkId,
+    /// When a stream to a replica that need not lead may be opened; none before one is missing.
+    spare_at: Option<Instant>,
     failures: HashMap<String, (Backoff, Instant)>,
 }
 
@@ -56,6 +69,7 @@ impl Pool {
             links: Vec::new(),
             active: None,
             next_id: 1,
+            spare_at: None,
             failures: HashMap::new(),
         }
     }
@@ -109,26 +123,34 @@ impl Pool {
         self.choose_active(&mut actions);
         self.close_superfluous(&mut actions);
         let (wanted, enough) = self.wanted_addresses(&pick);
+        if enough {
+            self.spare_at = None;
+            return (actions, None);
+        }
         let mut wait: Option<Duration> = None;
-        if !enough {
-            for address in wanted {
-                match self.failures.get(&address) {
-                    Some((_, until)) if *until > now => {
-                        let pause = *until - now;
-                        wait = Some(wait.map_or(pause, |least| least.min(pause)));
-                    }
-                    _ => {
-                        let id = self.next_id;
-                        self.next_id += 1;
-                        self.links.push(Link {
-                            id,
-                            address: address.clone(),
-                            hint: None,
-                        });
-                        actions.push(Action::Open(id, address));
-                        wait = None;
-                        break;
-                    }
+        for wanted in wanted {
+            let failed = self.failures.get(&wanted.address).map(|(_, until)| *until);
+            let spare = wanted.spare.then(|| {
+                let at = || now + by_chance(SPREAD, &pick);
+                *self.spare_at.get_or_insert_with(at)
+            });
+            match failed.max(spare).filter(|until| *until > now) {
+                Some(until) => {
+                    let pause = until - now;
+                    wait = Some(wait.map_or(pause, |least| least.min(pause)));
+                }
+                None => {
+                    let id = self.next_id;
+                    self.next_id += 1;
+                    self.links.push(Link {
+                        id,
+                        address: wanted.address.clone(),
+                        hint: None,
+                    });
+                    actions.push(Action::Open(id, wanted.address));
+                    self.spare_at = None;
+                    wait = None;
+                    break;
                 }
             }
         }
@@ -190,8 +212,8 @@ impl Pool {
 
     /// Addresses to dial, best first, without those that have a stream; and whether there are
     /// enough streams.
-    fn wanted_addresses(&self, pick: &impl Fn(usize) -> usize) -> (Vec<String>, bool) {
-        let mut wanted: Vec<String> = Vec::new();
+    fn wanted_addresses(&self, pick: &impl Fn(usize) -> usize) -> (Vec<Wanted>, bool) {
+        let mut wanted: Vec<Wanted> = Vec::new();
         let best = self
             .links
             .iter()
@@ -207,7 +229,10 @@ impl Pool {
             // An idle one is wanted where there is another replica.
             (Some(_), _) => self.links.len() >= 2,
             (None, Some(hint)) if !hint.leader_address.is_empty() => {
-                wanted.push(hint.leader_address.clone());
+                wanted.push(Wanted {
+                    address: hint.leader_address.clone(),
+                    spare: false,
+                });
                 self.links
                     .iter()
                     .any(|link| link.address == hint.leader_address)
@@ -216,13 +241,25 @@ impl Pool {
             (None, Some(_)) => self.links.len() >= 2 || unanswered,
             (None, None) => unanswered,
         };
-        wanted.append(&mut replicas);
         if self.active.is_none() {
-            wanted.push(self.bootstrap.clone());
+            replicas.push(self.bootstrap.clone());
         }
-        wanted.retain(|address| !self.links.iter().any(|link| link.address == *address));
+        // Without a replica that has answered, none is to spare.
+        let spare = best.is_some();
+        wanted.extend(
+            replicas
+                .into_iter()
+                .map(|address| Wanted { address, spare }),
+        );
+        wanted.retain(|wanted| !self.links.iter().any(|link| link.address == wanted.address));
         (wanted, enough)
     }
+}
+
+/// From nothing to `most`, in milliseconds.
+fn by_chance(most: Duration, pick: &impl Fn(usize) -> usize) -> Duration {
+    let millis = usize::try_from(most.as_millis()).unwrap_or(usize::MAX);
+    Duration::from_millis(u64::try_from(pick(millis)).unwrap_or_default())
 }
 
 #[cfg(test)]

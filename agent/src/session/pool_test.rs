@@ -108,6 +108,34 @@ async fn when_the_leader_dies_the_idle_stream_leads_to_the_next() {
 }
 
 #[tokio::test]
+async fn a_stream_to_spare_waits_a_time_by_chance_and_one_to_the_next_leader_does_not() {
+    let now = Instant::now();
+    let (mut pool, active, idle) = settled(now);
+    pool.ended(active, now, 1.0);
+    // The leader's address is tried again after its pause; the third replica is not needed yet.
+    let (actions, wait) = pool.plan(now, |most| most / 2);
+    assert_eq!(actions, [Action::Activate(None)]);
+    assert_eq!(wait, Some(Duration::from_millis(100)));
+    // Chance is asked once for each stream that is missing.
+    let (_, wait) = pool.plan(now, |most| most - 1);
+    assert_eq!(wait, Some(Duration::from_millis(100)));
+    pool.hinted(idle, hint("b:1", "c:1", 2));
+    let (actions, _) = pool.plan(now, |most| most - 1);
+    let dialled = opened(&actions);
+    assert_eq!(dialled.len(), 1);
+    let (leader, address) = dialled[0];
+    assert_eq!(address, "c:1");
+    pool.hinted(leader, hint("c:1", "c:1", 2));
+    assert_eq!(plan(&mut pool, now), [Action::Activate(Some(leader))]);
+    // The idle one ends: another is opened, and not at once.
+    pool.ended(idle, now, 1.0);
+    let (actions, wait) = pool.plan(now, |most| most / 2);
+    assert_eq!((actions, wait), (vec![], Some(Duration::from_secs(1))));
+    let at = now + Duration::from_secs(1);
+    assert_eq!(opened(&plan(&mut pool, at)).len(), 1);
+}
+
+#[tokio::test]
 async fn an_address_that_fails_is_tried_after_its_pause() {
     let now = Instant::now();
     let mut pool = Pool::new(SERVICE.into());

@@ -20,6 +20,10 @@ const DRIFT_SHARE: u32 = 20;
 /// slept: the two are read one after the other.
 const SLEEP_TOLERANCE: Duration = Duration::from_millis(10);
 
+/// What is left of the lease of the only voter, at any time. Nobody else can lead while its requests
+/// are on their way, so an API server that is slow need not be given up after a fraction of a second.
+const ALONE: Duration = Duration::from_secs(2);
+
 /// Keeps the lease of one member. Reading takes no lock.
 pub(crate) struct LeaseKeeper {
     held: ArcSwapOption<Held>,
@@ -115,7 +119,7 @@ impl LeaseKeeper {
             return None;
         }
         let remaining = match held.acknowledged {
-            None => self.length,
+            None => self.length.max(ALONE),
             Some(at) => {
                 let slept = self.ahead(clock).saturating_sub(held.ahead);
                 if slept > SLEEP_TOLERANCE {

@@ -76,6 +76,8 @@ impl Credentials {
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(InForce(self.clone())));
         config.alpn_protocols = vec![ALPN_H2.to_vec()];
+        // An agent reads the CA anew for each connection, and so resumes none.
+        config.send_tls13_tickets = 0;
         Ok(Arc::new(config))
     }
 }

@@ -22,9 +22,11 @@ use tonic::transport::server::Connected;
 pub struct ConnectionLimits {
     /// Connections at once, handshakes included. Beyond them new ones are closed unread.
     pub connections: usize,
-    /// Handshakes at once. Beyond them new connections wait in the kernel's queue.
+    /// Handshakes at once. They are computing more than waiting, and what else there is to do waits behind them: an
+    /// election among it. Beyond them, connections that have begun to speak wait their turn, in the order in which they came:
+    /// in the kernel's queue the dial of whoever finds it full is repeated after a second.
     pub handshakes: usize,
-    /// A handshake that takes longer ends the connection.
+    /// Nothing said for longer, or a handshake that takes longer from its turn on, ends the connection.
     pub handshake_timeout: Duration,
 }
 
@@ -32,7 +34,7 @@ impl Default for ConnectionLimits {
     fn default() -> Self {
         Self {
             connections: 20_000,
-            handshakes: 128,
+            handshakes: 16,
             handshake_timeout: Duration::from_secs(10),
         }
     }
@@ -78,11 +80,10 @@ async fn accept(
     send: mpsc::Sender<TlsConnection>,
 ) {
     let connections = Arc::new(Semaphore::new(limits.connections));
+    let turns = Arc::new(Semaphore::new(limits.handshakes));
+    // As many at most as there are connections.
     let mut handshakes = JoinSet::new();
     loop {
-        while handshakes.len() >= limits.handshakes {
-            handshakes.join_next().await;
-        }
         while handshakes.try_join_next().is_some() {}
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -97,8 +98,18 @@ async fn accept(
             tracing::warn!(%peer, limit = limits.connections, "connection closed: too many connections");
             continue;
         };
-        let (acceptor, send) = (acceptor.clone(), send.clone());
+        let (acceptor, send, turns) = (acceptor.clone(), send.clone(), turns.clone());
         handshakes.spawn(async move {
+            // A turn is for those who have something to say.
+            let spoke = tokio::time::timeout(limits.handshake_timeout, stream.readable());
+            if !matches!(spoke.await, Ok(Ok(()))) {
+                tracing::debug!(%peer, "a connection on which nothing was said");
+                return;
+            }
+            // Nobody closes the semaphore.
+            let Ok(_turn) = turns.acquire_owned().await else {
+                return;
+            };
             // Small messages in both directions: waiting to fill packets only adds delay.
             let _ = stream.set_nodelay(true);
             match tokio::time::timeout(limits.handshake_timeout, acceptor.accept(stream)).await {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 
 use super::{
-    Addresses, IngestCollector, IngestFigures, IngestLimits, IngestParts, StreamSlots, serve,
+    Addresses, IngestCollector, IngestFigures, IngestLimits, IngestParts, StreamSlots, leadership,
+    serve,
 };
 use crate::clock::Clock;
 use crate::identity::Identity;
@@ -25,12 +26,14 @@ pub fn serve_agents(
         figures: figures.clone(),
         slots: slots.clone(),
     }));
+    let consensus = service.consensus.clone();
+    let told = leadership::told(&consensus);
     let parts = IngestParts {
         identity,
         store: service.store.clone(),
         world: service.world.clone(),
         wanted: service.wanted.clone(),
-        leadership: service.consensus.leadership(),
+        leadership: told.subscribe(),
         addresses,
         clock,
         limits: IngestLimits::default(),
@@ -38,6 +41,15 @@ pub fn serve_agents(
         slots,
         stop: service.stop.clone(),
     };
+    let stop = service.stop.clone();
+    service.spawn("agents' view of leadership", async move {
+        tokio::select! {
+            () = leadership::follow(consensus, told) => {}
+            // The sender goes with it; the streams are ended by the same token.
+            () = stop.cancelled() => {}
+        }
+        String::new()
+    });
     service.spawn("agents' server", async move {
         let served = serve(listener, parts).await;
         served

@@ -7,6 +7,7 @@ mod binding;
 mod directives;
 mod figures;
 mod join;
+mod leadership;
 mod limits;
 mod series;
 mod serve;

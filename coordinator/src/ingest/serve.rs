@@ -77,7 +77,7 @@ pub struct IngestParts {
     pub world: Arc<World>,
     /// What agents are to read.
     pub wanted: WantedWatch,
-    /// Who leads.
+    /// Who leads; this replica itself only while it holds its lease.
     pub leadership: watch::Receiver<Leadership>,
     /// Where coordinators are.
     pub addresses: Addresses,

@@ -1,6 +1,7 @@
 //! Partitions and hand-overs among members in this process.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,7 +10,10 @@ use tokio::time::Instant;
 
 use crate::common::Cluster;
 use crate::common::cluster::wait;
-use crate::common::list::command;
+use crate::history::{Client, History, Tell, clients};
+
+/// Between two faults clients have time to do something: a history of nothing shows nothing.
+const BETWEEN: Duration = Duration::from_millis(200);
 
 /// What the leaders did.
 #[derive(Default)]
@@ -30,25 +34,24 @@ struct Acts(Arc<Mutex<Done>>);
 
 impl Acts {
     /// Has a seat act whenever it may.
-    fn of(&self, seat: usize, member: Consensus) -> tokio::task::JoinHandle<()> {
+    fn of(&self, seat: usize, member: Consensus, tell: Tell) -> tokio::task::JoinHandle<()> {
         let acts = self.clone();
         tokio::spawn(async move {
             let mut leadership = member.leadership();
-            let mut value = (seat as u64) << 32;
+            let mut client = Client::new(member.clone(), seat, 0, 0, tell);
             loop {
                 if leadership.wait_for(|now| now.is_self).await.is_err() {
                     return;
                 }
-                if member.lease().is_some() {
-                    value += 1;
-                    if member.propose(command(value)).await.is_ok() {
-                        let mut done = acts.0.lock().unwrap();
-                        done.acknowledged.push(value);
-                        // Looked at under the lock, so that the order of acts is that of leases.
-                        if let Some(lease) = member.lease() {
-                            let (term, at) = (lease.term, Instant::now());
-                            done.acts.push(Act { seat, term, at });
-                        }
+                if member.lease().is_some()
+                    && let Some(value) = client.write().await
+                {
+                    let mut done = acts.0.lock().unwrap();
+                    done.acknowledged.push(value);
+                    // Looked at under the lock, so that the order of acts is that of leases.
+                    if let Some(lease) = member.lease() {
+                        let (term, at) = (lease.term, Instant::now());
+                        done.acts.push(Act { seat, term, at });
                     }
                 }
                 tokio::time::sleep(Duration::from_millis(2)).await;
@@ -94,19 +97,32 @@ async fn settled(cluster: &Cluster) -> usize {
     .await
 }
 
-/// One series of faults with its checks.
+/// One series of faults with its checks. What its clients saw goes to `save`.
 async fn series(
+    what: &'static str,
     count: usize,
+    save: Option<&Path>,
     mut fault: impl AsyncFnMut(&Cluster, usize) -> Instant,
 ) -> Vec<Duration> {
     let cluster = Cluster::formed(3).await;
     let acts = Acts::default();
-    let acting: Vec<_> = (0..3)
-        .map(|seat| acts.of(seat, cluster.member(seat).clone()))
-        .collect();
+    let history = Arc::new(Mutex::new(History::default()));
+    let tell: Tell = Arc::new({
+        let history = history.clone();
+        move |step| history.lock().unwrap().take(step)
+    });
+    let mut acting = Vec::new();
+    for seat in 0..3 {
+        let (member, view) = (cluster.member(seat), cluster.view(seat));
+        acting.push(acts.of(seat, member.clone(), tell.clone()));
+        acting.extend(clients(member, view, (seat, 0), &tell));
+    }
     let mut times = Vec::new();
     for _ in 0..count {
+        settled(&cluster).await;
+        tokio::time::sleep(BETWEEN).await;
         let leader = settled(&cluster).await;
+        history.lock().unwrap().fault(what);
         let since = fault(&cluster, leader).await;
         times.push(acts.first(leader, since).await.duration_since(since));
         cluster.links.heal();
@@ -128,12 +144,15 @@ async fn series(
         acknowledged.len()
     );
     cluster.end().await;
+    if let Some(path) = save {
+        history.lock().unwrap().save(path).unwrap();
+    }
     times
 }
 
 /// Times from cutting the leader off to the first act of the next.
-pub(crate) async fn partitions(count: usize) -> Vec<Duration> {
-    series(count, async |cluster, leader| {
+pub(crate) async fn partitions(count: usize, save: Option<&Path>) -> Vec<Duration> {
+    series("partition", count, save, async |cluster, leader| {
         let since = Instant::now();
         cluster.links.isolate(leader, 3);
         since
@@ -142,8 +161,8 @@ pub(crate) async fn partitions(count: usize) -> Vec<Duration> {
 }
 
 /// Times from the call to hand over to the first act of the next leader.
-pub(crate) async fn hand_overs(count: usize) -> Vec<Duration> {
-    series(count, async |cluster, leader| {
+pub(crate) async fn hand_overs(count: usize, save: Option<&Path>) -> Vec<Duration> {
+    series("hand-over", count, save, async |cluster, leader| {
         let since = Instant::now();
         if let Err(error) = cluster.member(leader).clone().hand_over().await {
             eprintln!("hand-over: {error}");

@@ -1,6 +1,7 @@
 //! SIGKILLs of the leader's process.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use tokio::sync::mpsc;
 
 use crate::common::Cluster;
 use crate::common::cluster::DEADLINE;
+use crate::history::{History, Step};
 use crate::member::{Arguments, tls_files};
 
 /// What a member's process said.
@@ -28,6 +30,7 @@ enum Said {
     Value(u64),
     Dumped,
     Stopped(String),
+    Step(Step),
 }
 
 struct Process {
@@ -45,6 +48,7 @@ struct Processes {
     acknowledged: BTreeSet<u64>,
     /// When what was done under a lease, and of which term it was.
     acts: BTreeSet<(Duration, u64)>,
+    history: History,
 }
 
 fn parse(line: &str) -> Option<Said> {
@@ -62,6 +66,23 @@ fn parse(line: &str) -> Option<Said> {
         },
         "value" => Said::Value(numbers.next()??),
         "dumped" => Said::Dumped,
+        "called" => Said::Step(Step::Called {
+            client: numbers.next()??,
+            value: numbers.next()??,
+            at: numbers.next()??,
+        }),
+        "done" => Said::Step(Step::Done {
+            value: numbers.next()??,
+            outcome: numbers.next()??,
+            at: numbers.next()??,
+        }),
+        "read" => Said::Step(Step::Read {
+            client: numbers.next()??,
+            register: numbers.next()??,
+            value: numbers.next()??,
+            called: numbers.next()??,
+            at: numbers.next()??,
+        }),
         "stopped" => Said::Stopped(rest.into()),
         _ => return None,
     })
@@ -96,6 +117,7 @@ impl Processes {
             runs: 0,
             acknowledged: BTreeSet::new(),
             acts: BTreeSet::new(),
+            history: History::default(),
         }
     }
 
@@ -145,6 +167,7 @@ impl Processes {
                     self.acts.insert((*at, *term));
                 }
             }
+            Said::Step(step) => self.history.take(*step),
             Said::Stopped(reason) => panic!("seat {seat} stopped: {reason}"),
             _ => {}
         }
@@ -179,7 +202,7 @@ impl Processes {
 }
 
 /// Times from SIGKILL to the first act of the next leader.
-pub(crate) async fn series(kills: usize) -> Vec<Duration> {
+pub(crate) async fn series(kills: usize, save: Option<&Path>) -> Vec<Duration> {
     let mut processes = Processes::new(3);
     for seat in 0..3 {
         processes.start(seat);
@@ -188,6 +211,7 @@ pub(crate) async fn series(kills: usize) -> Vec<Duration> {
     let (mut leader, mut term) = processes.settled(0).await;
     for kill in 0..kills {
         let mut victim = processes.running[leader].take().unwrap();
+        processes.history.fault("kill");
         let killed = BootClock.boottime();
         victim.child.start_kill().unwrap();
         let acted = loop {
@@ -216,6 +240,9 @@ pub(crate) async fn series(kills: usize) -> Vec<Duration> {
         (leader, term) = processes.settled(term + 1).await;
     }
     check(&mut processes, leader).await;
+    if let Some(path) = save {
+        processes.history.save(path).unwrap();
+    }
     times
 }
 

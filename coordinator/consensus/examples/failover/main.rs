@@ -1,21 +1,24 @@
 //! How long the cluster is without a leader that may act, over many faults.
 //!
-//! `failover [--kills N] [--partitions N] [--hand-overs N]`
+//! `failover [--kills N] [--partitions N] [--hand-overs N] [--history DIRECTORY]`
 //!
 //! A leader acts when it holds a lease and has committed a command. Each figure is the time from
 //! the fault to the first act of its successor. Kills are SIGKILLs of real processes; partitions
 //! and hand-overs happen among members in this process, over TCP with TLS and real disks. After
-//! each series every acknowledged command must be on every member, once, in the same order.
+//! each series every acknowledged command must be on every member, once, in the same order. What clients saw
+//! meanwhile goes to `kill.jsonl`, `partition.jsonl` and `handover.jsonl` in the directory.
 
 // A program to measure with: it ends where something is not as it should be.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 #[path = "../../tests/common/mod.rs"]
 mod common;
+mod history;
 mod inside;
 mod kills;
 mod member;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 fn main() {
@@ -37,15 +40,26 @@ fn main() {
     };
     let (kills, partitions) = (count("--kills", 50), count("--partitions", 30));
     let hand_overs = count("--hand-overs", 50);
+    let saving = arguments
+        .iter()
+        .position(|argument| argument == "--history");
+    let saving = saving.map(|at| PathBuf::from(arguments.get(at + 1).expect("a directory")));
+    let save = |name: &str| Some(saving.as_ref()?.join(format!("{name}.jsonl")));
     runtime.block_on(async {
         if kills > 0 {
-            print("kill", kills::series(kills).await);
+            print("kill", kills::series(kills, save("kill").as_deref()).await);
         }
         if partitions > 0 {
-            print("partition", inside::partitions(partitions).await);
+            print(
+                "partition",
+                inside::partitions(partitions, save("partition").as_deref()).await,
+            );
         }
         if hand_overs > 0 {
-            print("handover", inside::hand_overs(hand_overs).await);
+            print(
+                "handover",
+                inside::hand_overs(hand_overs, save("handover").as_deref()).await,
+            );
         }
     });
 }

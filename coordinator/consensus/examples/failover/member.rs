@@ -1,7 +1,7 @@
 //! One member as a process of its own.
 //!
 //! It proposes a new number every few milliseconds while it leads, and says on its standard output
-//! what became of it. `dump` on its standard input makes it print all that it has applied.
+//! what became of it, and what its clients saw (history). `dump` on its standard input makes it print all that it has applied.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,8 @@ use std::time::Duration;
 use neap_consensus::{BootClock, Bootstrap, Clock, Config, Consensus, PeerConfig, PeerTls};
 use tokio::sync::watch;
 
-use crate::common::list::{List, ListView, command};
+use crate::common::list::{List, ListView};
+use crate::history::{Client, Step, Tell, clients};
 
 /// What the other side passes on the command line.
 pub(crate) struct Arguments {
@@ -56,11 +57,30 @@ fn say(line: &str) {
     }
 }
 
+/// A proposal is told before it is made: of a process that is killed, those under way are known.
+fn say_step(step: Step) {
+    say(&match step {
+        Step::Called { client, value, at } => format!("called {client} {value} {at}"),
+        Step::Done { value, outcome, at } => format!("done {value} {outcome} {at}"),
+        Step::Read {
+            client,
+            register,
+            value,
+            called,
+            at,
+        } => format!("read {client} {register} {value} {called} {at}"),
+    });
+}
+
 pub(crate) async fn run(line: &[String]) {
     log();
     let arguments = Arguments::from_line(line);
     let (member, view) = open(&arguments).await;
-    tokio::spawn(act(member.clone(), arguments.seat, arguments.run));
+    let tell: Tell = Arc::new(say_step);
+    let (seat, run) = (arguments.seat, arguments.run);
+    let client = Client::new(member.clone(), seat, run, 0, tell.clone());
+    tokio::spawn(act(member.clone(), client));
+    clients(&member, &view, (seat, run), &tell);
     tokio::spawn(tell_when_settled(member.clone(), arguments.addresses.len()));
     let stopped = member.clone();
     tokio::spawn(async move {
@@ -122,9 +142,8 @@ async fn open(arguments: &Arguments) -> (Consensus, ListView) {
 }
 
 /// Acts as a coordinator does: with a lease, by committing.
-async fn act(member: Consensus, seat: usize, run: usize) {
+async fn act(member: Consensus, mut client: Client) {
     let mut leadership = member.leadership();
-    let mut value = ((seat as u64) << 56) | ((run as u64) << 32);
     loop {
         let leads = leadership.wait_for(|now| now.is_self).await.is_ok();
         if !leads {
@@ -134,8 +153,7 @@ async fn act(member: Consensus, seat: usize, run: usize) {
             tokio::time::sleep(Duration::from_millis(1)).await;
             continue;
         };
-        value += 1;
-        if member.propose(command(value)).await.is_ok() {
+        if let Some(value) = client.write().await {
             // Taken before the lease is looked at, so that it held at that moment.
             let at = BootClock.boottime().as_nanos();
             let held = member.lease().is_some_and(|now| now.term == lease.term);

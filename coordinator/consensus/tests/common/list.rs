@@ -1,17 +1,46 @@
-//! A state machine that keeps every command it applied, in order.
+//! A state machine that keeps every command it applied, in order, and of each register the last one.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use neap_consensus::{ApplyError, LogPosition, RestoreError, SnapshotWriter, StateMachine};
 
+/// The register that a command writes: its upper bits.
+pub fn register(command: u64) -> u64 {
+    command >> 44
+}
+
+/// The commands that write to a register are those from here on, and as many as fit below the next one.
+pub fn in_register(register: u64) -> u64 {
+    register << 44
+}
+
+#[derive(Default)]
+struct Applied {
+    list: Vec<(LogPosition, u64)>,
+    registers: HashMap<u64, u64>,
+}
+
+impl Applied {
+    fn push(&mut self, position: LogPosition, value: u64) {
+        self.list.push((position, value));
+        self.registers.insert(register(value), value);
+    }
+}
+
 /// What was applied, as tests see it.
 #[derive(Clone, Default)]
-pub struct ListView(Arc<Mutex<Vec<(LogPosition, u64)>>>);
+pub struct ListView(Arc<Mutex<Applied>>);
 
 impl ListView {
     /// All of it.
     pub fn get(&self) -> Vec<(LogPosition, u64)> {
-        self.0.lock().unwrap().clone()
+        self.0.lock().unwrap().list.clone()
+    }
+
+    /// The last command of a register.
+    pub fn read(&self, register: u64) -> Option<u64> {
+        self.0.lock().unwrap().registers.get(&register).copied()
     }
 
     /// The commands alone.
@@ -19,13 +48,14 @@ impl ListView {
         self.0
             .lock()
             .unwrap()
+            .list
             .iter()
             .map(|(_, value)| *value)
             .collect()
     }
 
     pub fn len(&self) -> usize {
-        self.0.lock().unwrap().len()
+        self.0.lock().unwrap().list.len()
     }
 }
 
@@ -56,7 +86,7 @@ impl StateMachine for List {
             [version, ..] => return Err(refuse(format!("version {version}; 1 is readable"))),
             [] => return Err(refuse("it is empty".into())),
         };
-        self.view.0.lock().unwrap().push((position, value));
+        self.view.0.lock().unwrap().push(position, value);
         Ok(())
     }
 
@@ -88,7 +118,9 @@ impl StateMachine for List {
             };
             (position, word(24))
         });
-        *self.view.0.lock().unwrap() = rows.collect();
+        let mut restored = Applied::default();
+        rows.for_each(|(position, value)| restored.push(position, value));
+        *self.view.0.lock().unwrap() = restored;
         Ok(())
     }
 }

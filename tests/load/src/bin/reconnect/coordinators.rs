@@ -1,0 +1,177 @@
+//! Three coordinators, each a process: the program as it is shipped.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use neap_load::usage;
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+
+use crate::names::{HTTP_PORT, NAMESPACE, NODE_PORT, PEER_PORT, SEATS, address, coordinator};
+
+/// How long anything may take that is not measured.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+/// An answer about itself that takes longer is none.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// The processes, by seat.
+pub(crate) struct Coordinators {
+    program: PathBuf,
+    root: PathBuf,
+    running: Vec<Option<Child>>,
+}
+
+impl Coordinators {
+    /// Starts all of them. Data, logs and the kubeconfig lie in `root`.
+    pub(crate) fn start(program: PathBuf, root: PathBuf) -> Result<Self> {
+        let mut started = Self {
+            program,
+            root,
+            running: (0..SEATS).map(|_| None).collect(),
+        };
+        for seat in 0..SEATS {
+            started.restart(seat)?;
+        }
+        Ok(started)
+    }
+
+    /// Starts the one of a seat that has ended.
+    pub(crate) fn restart(&mut self, seat: u8) -> Result<()> {
+        let name = coordinator(seat);
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.root.join(format!("{name}.log")))?;
+        let child = Command::new(&self.program)
+            .env("KUBECONFIG", self.root.join("kubeconfig"))
+            .arg("--data-dir")
+            .arg(self.root.join(&name))
+            .args(["--namespace", NAMESPACE, "--pod-name", &name])
+            .args(["--replicas", &SEATS.to_string()])
+            .args(["--node-listen", &address(seat, NODE_PORT).to_string()])
+            .args(["--peer-listen", &address(seat, PEER_PORT).to_string()])
+            .args(["--http-listen", &address(seat, HTTP_PORT).to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("cannot start {}", self.program.display()))?;
+        self.set(seat, Some(child));
+        Ok(())
+    }
+
+    fn set(&mut self, seat: u8, child: Option<Child>) -> Option<Child> {
+        let place = self.running.get_mut(usize::from(seat))?;
+        std::mem::replace(place, child)
+    }
+
+    /// The seats whose process runs.
+    pub(crate) fn seats(&self) -> impl Iterator<Item = u8> + '_ {
+        (0..SEATS).filter(|seat| matches!(self.running.get(usize::from(*seat)), Some(Some(_))))
+    }
+
+    /// Kills the process of a seat.
+    pub(crate) fn kill(&mut self, seat: u8) -> Result<Child> {
+        let mut child = self.set(seat, None).context("it does not run")?;
+        child.start_kill()?;
+        Ok(child)
+    }
+
+    /// Asks the process of a seat to stop.
+    pub(crate) fn terminate(&mut self, seat: u8) -> Result<Child> {
+        let child = self.set(seat, None).context("it does not run")?;
+        let id = i32::try_from(child.id().context("it has ended")?)?;
+        let id = rustix::process::Pid::from_raw(id).context("no process")?;
+        rustix::process::kill_process(id, rustix::process::Signal::TERM)?;
+        Ok(child)
+    }
+
+    /// The seat that leads, of those that answer.
+    pub(crate) async fn leader(&self) -> Option<u8> {
+        for seat in self.seats() {
+            if let Ok(status) = status(seat).await
+                && status["leads"] == true
+            {
+                return Some(seat);
+            }
+        }
+        None
+    }
+
+    /// Waits until one leads and all that run have joined.
+    pub(crate) async fn settled(&self) -> Result<u8> {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            if let Some(leader) = self.leader().await
+                && let Ok(status) = status(leader).await
+                && all_follow(&status)
+            {
+                return Ok(leader);
+            }
+            if tokio::time::Instant::now() > deadline {
+                bail!("no settled cluster within {PATIENCE:?}");
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// The term that the leader says it leads in.
+    pub(crate) async fn term(&self) -> Result<Option<u64>> {
+        let leader = self.settled().await?;
+        Ok(status(leader).await?["term"].as_u64())
+    }
+
+    /// Streams of agents, at all that run.
+    pub(crate) async fn streams(&self) -> Result<Vec<(u8, usize)>> {
+        let mut streams = Vec::new();
+        for seat in self.seats() {
+            let figures = get(seat, "/metrics").await?;
+            let value = figures
+                .lines()
+                .find_map(|line| line.strip_prefix("neap_agent_streams "))
+                .context("no neap_agent_streams")?;
+            streams.push((seat, value.trim().parse()?));
+        }
+        Ok(streams)
+    }
+
+    /// CPU time that those that run have used.
+    pub(crate) fn cpu(&self) -> Result<Duration> {
+        let ids = self.running.iter().flatten().filter_map(Child::id);
+        ids.map(|id| Ok(usage(id)?.cpu)).sum()
+    }
+}
+
+/// Whether every member is a voter whom the leader has heard of just now.
+fn all_follow(status: &Value) -> bool {
+    let Some(members) = status["members"].as_array() else {
+        return false;
+    };
+    let near = |member: &&Value| {
+        member["name"] == status["name"] || member["lag"].as_u64().is_some_and(|lag| lag < 5)
+    };
+    members.iter().filter(near).count() == usize::from(SEATS)
+}
+
+async fn status(seat: u8) -> Result<Value> {
+    Ok(serde_json::from_str(&get(seat, "/api/v1/status").await?)?)
+}
+
+/// What a coordinator answers over HTTP.
+async fn get(seat: u8, path: &str) -> Result<String> {
+    let asked = async {
+        let mut stream = TcpStream::connect(address(seat, HTTP_PORT)).await?;
+        let head = format!("GET {path} HTTP/1.0\r\nhost: localhost\r\n\r\n");
+        stream.write_all(head.as_bytes()).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        let (_, body) = answer.split_once("\r\n\r\n").context("no answer")?;
+        anyhow::Ok(body.to_owned())
+    };
+    tokio::time::timeout(ANSWER, asked).await?
+}
