@@ -18,8 +18,9 @@ const MAX_REMEMBERED: usize = 64;
 /// Replicas of a hint that are taken.
 const MAX_REPLICAS: usize = 16;
 /// An agent whom a replica tells who leads can wait for a stream to another one: a time by chance, up to this. When a
-/// leader dies, each agent loses one of its two streams; those that have to find the next leader go first.
-const SPREAD: Duration = Duration::from_secs(2);
+/// leader dies, each agent loses one of its two streams; those that have to find the next leader go first. Thousands take
+/// some seconds to be let in, and until the next failure there is time.
+const SPREAD: Duration = Duration::from_secs(10);
 
 /// What to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -130,8 +130,8 @@ async fn a_stream_to_spare_waits_a_time_by_chance_and_one_to_the_next_leader_doe
     // The idle one ends: another is opened, and not at once.
     pool.ended(idle, now, 1.0);
     let (actions, wait) = pool.plan(now, |most| most / 2);
-    assert_eq!((actions, wait), (vec![], Some(Duration::from_secs(1))));
-    let at = now + Duration::from_secs(1);
+    assert_eq!((actions, wait), (vec![], Some(SPREAD / 2)));
+    let at = now + SPREAD / 2;
     assert_eq!(opened(&plan(&mut pool, at)).len(), 1);
 }
 

@@ -65,7 +65,8 @@ pub(crate) struct Client {
 impl Client {
     /// Numbers of clients are told apart by seat, process on that seat, and `own`, below 4.
     pub(crate) fn new(member: Consensus, seat: usize, run: usize, own: u64, tell: Tell) -> Self {
-        let number = ((seat as u64) << 16 | run as u64) << 2 | own;
+        let place = ((seat as u64) << 16) | run as u64;
+        let number = (place << 2) | own;
         Self {
             member,
             number,
@@ -79,7 +80,7 @@ impl Client {
         let client = self.number;
         // Client numbers have 24 bits at most, so that 20 are left to count below the register's.
         self.written += 1;
-        let value = in_register(current(self.written)) | client << 20 | self.written;
+        let value = in_register(current(self.written)) | (client << 20) | self.written;
         (self.tell)(Step::Called {
             client,
             value,

@@ -99,7 +99,11 @@ impl Clients {
     pub(crate) async fn all_active(&mut self, since: u64) -> Result<Vec<u64>> {
         while self.back(since) < self.count {
             if let Err(error) = self.next().await {
-                return Err(error.context(format!("{} of {} are back", self.back(since), self.count)));
+                return Err(error.context(format!(
+                    "{} of {} are back",
+                    self.back(since),
+                    self.count
+                )));
             }
             self.resting();
         }

@@ -145,11 +145,16 @@ async fn quiet(coordinators: &Coordinators, clients: &mut Clients, count: usize)
         let streams = coordinators.streams().await?;
         let all = streams.iter().map(|(_, streams)| streams).sum::<usize>() == 2 * count;
         if rests && all {
-            println!("term {}, streams by seat: {streams:?}", term.unwrap_or_default());
+            println!(
+                "term {}, streams by seat: {streams:?}",
+                term.unwrap_or_default()
+            );
             return Ok(());
         }
         if tokio::time::Instant::now() > deadline {
-            bail!("two streams of each of {count} agents did not come to rest within {PATIENCE:?}: {streams:?}");
+            bail!(
+                "two streams of each of {count} agents did not come to rest within {PATIENCE:?}: {streams:?}"
+            );
         }
     }
 }
@@ -177,8 +182,10 @@ async fn change(
         }
         tokio::time::sleep(LOOK).await;
     }
-    let known = monotonic();
+    let answered = monotonic();
     let back = clients.all_active(since).await?;
+    // An agent may know of the next leader before this process has its answer.
+    let known = back.iter().fold(answered, |known, at| known.min(*at));
     let (agents, servers) = (clients.cpu()? - agents, coordinators.cpu()? - servers);
     let later: u64 = clients.ended().await?.values().sum();
     let failed = (later - ended.values().sum::<u64>()).saturating_sub(u64::try_from(back.len())?);
@@ -187,11 +194,7 @@ async fn change(
     let millis = |nanos: u64| nanos as f64 / 1e6;
     Ok(Move {
         known: millis(known - since),
-        // An agent may know of the next leader before this process does.
-        back: back
-            .into_iter()
-            .map(|at| millis(at.saturating_sub(known)))
-            .collect(),
+        back: back.into_iter().map(|at| millis(at - known)).collect(),
         failed,
         servers,
         agents,
