@@ -201,7 +201,7 @@ fn service_config(config: &Config, identity: &Identity) -> ServiceConfig {
         signals: SignalLimits::default(),
         polls: PollLimits::default(),
         namespace: config.namespace.as_str().into(),
-        history: config.data_dir.join("history"),
+        history: Some(config.data_dir.join("history")),
     }
 }
 

@@ -54,8 +54,8 @@ pub struct ServiceConfig {
     pub polls: PollLimits,
     /// Neap's own namespace.
     pub namespace: Arc<str>,
-    /// Where the history of changes is kept.
-    pub history: PathBuf,
+    /// Where the history of changes is kept; without it, in memory alone.
+    pub history: Option<PathBuf>,
 }
 
 /// Why the coordinator did not start, or stopped.
@@ -122,13 +122,29 @@ impl Service {
         ports: Ports,
         world: Arc<World>,
     ) -> Result<Self, ServiceError> {
+        let log = neap_consensus::ports::Ports::default();
+        Self::start_on(config, ports, world, log, Arc::new(BootClock)).await
+    }
+
+    /// [`start`](Self::start) with another network, disk or clock for the log than the machine's: for
+    /// simulations.
+    ///
+    /// # Errors
+    /// [`ServiceError::Open`].
+    pub async fn start_on(
+        config: ServiceConfig,
+        ports: Ports,
+        world: Arc<World>,
+        log: neap_consensus::ports::Ports,
+        log_clock: Arc<dyn neap_consensus::Clock>,
+    ) -> Result<Self, ServiceError> {
         let clock = ports.clock.clone();
         let metrics = Arc::new(Metrics::new());
         let store = SignalStore::new(config.signals);
         let table = DecisionTable::new(clock.clone());
         let opened = Opened::before(clock.as_ref());
         let consensus =
-            Consensus::open(config.consensus, table.machine(), Arc::new(BootClock)).await?;
+            Consensus::open_on(config.consensus, table.machine(), log_clock, log).await?;
         let (poller, polls) = Poller::new(clock.clone(), metrics.clone(), config.polls);
         let desk = Desk::new(ports.publisher.clone(), clock.clone(), metrics.clone());
         let history = Arc::new(History::default());

@@ -276,9 +276,9 @@ fn open_storage(config: &Config, ports: &Ports) -> Result<Opened, OpenError> {
         Storage::Memory(disk) => Some(disk),
     };
     if let Some(disk) = disk {
-        let time = disk.commit_time();
+        let time = disk.clone();
         let (log, identity) = LogStore::open(disk.log.clone(), |file| {
-            Ok(Writer::task(file, move || time))
+            Ok(Writer::task(file, move || time.commit_time()))
         })?;
         return Ok((log, identity, SnapshotStore::Memory(disk.snapshot.clone())));
     }

@@ -21,6 +21,7 @@ mod lease;
 mod log_store;
 mod machine;
 mod membership;
+mod memory_disk;
 mod net;
 mod node;
 pub mod ports;

@@ -3,11 +3,9 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
-use crate::log_store::MemoryFile;
+pub use crate::memory_disk::{Logged, MemoryDisk};
 use crate::net::{TcpTransport, Transport};
-use crate::snapshot_store::MemorySnapshot;
 
 /// Called by the log's writer before each commit.
 pub type CommitHook = Arc<dyn Fn() -> io::Result<()> + Send + Sync>;
@@ -46,27 +44,4 @@ pub enum Storage {
     Disk,
     /// In memory.
     Memory(MemoryDisk),
-}
-
-/// A disk in memory that outlives the members that use it, as a disk would, with what they have
-/// committed to it and nothing else. Clones are the same disk.
-#[derive(Clone, Default)]
-pub struct MemoryDisk {
-    pub(crate) log: MemoryFile,
-    pub(crate) snapshot: MemorySnapshot,
-    commit_time: Duration,
-}
-
-impl MemoryDisk {
-    /// An empty disk on which each commit takes `commit_time`.
-    pub fn new(commit_time: Duration) -> Self {
-        Self {
-            commit_time,
-            ..Self::default()
-        }
-    }
-
-    pub(crate) fn commit_time(&self) -> Duration {
-        self.commit_time
-    }
 }

@@ -35,6 +35,13 @@ pub(crate) enum SnapshotStore {
 #[derive(Clone, Default)]
 pub(crate) struct MemorySnapshot(Arc<Mutex<Option<Snapshot>>>);
 
+impl MemorySnapshot {
+    pub(crate) fn copy(&self) -> Self {
+        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Self(Arc::new(Mutex::new(last.clone())))
+    }
+}
+
 impl SnapshotStore {
     /// Name of the directory in the data directory.
     pub(crate) const DIR: &'static str = "snapshots";

@@ -322,6 +322,7 @@ impl Decider {
             DecisionClock::take_over(self.parts.table.anchor(), self.parts.opened, clock.as_ref());
         let now = clock.boottime();
         self.leading = Some(Leading { id, time });
+        self.parts.store.lead(now);
         self.last_entry = now;
         self.next_flush = now;
         self.unsaved.clear();

@@ -166,7 +166,7 @@ impl LocalCoordinator {
                 signals: SignalLimits::default(),
                 polls: PollLimits::default(),
                 namespace: NAMESPACE.into(),
-                history: state_dir.join("history"),
+                history: Some(state_dir.join("history")),
             },
             Ports {
                 source: source.clone(),

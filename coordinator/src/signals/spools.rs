@@ -99,7 +99,8 @@ pub struct SpoolReading {
     pub forbidden: usize,
     /// The directories that such agents may read, each once.
     pub roots: Vec<Arc<str>>,
-    /// The first agents have just connected, and others may be on their way.
+    /// The first agents have just connected, or the replica has just begun to lead: others may be on
+    /// their way.
     pub settling: bool,
 }
 
@@ -166,7 +167,11 @@ impl NodeState {
             subject: Subject::Node(node.clone()),
             signal: Signal::SpoolFiles(spool.clone()),
         };
-        let last = self.series_of(&key).and_then(Series::last);
+        let problem = self.spools.problems.get(spool);
+        // What an earlier stream left is no number any more, once this one has told of a problem.
+        let series = self.series_of(&key);
+        let series = series.filter(|series| series.current || problem.is_none());
+        let last = series.and_then(Series::last);
         match last.or_else(|| self.spools.held.get(spool).copied()) {
             Some(files) => {
                 reading.files = reading.files.saturating_add(files);
@@ -175,7 +180,7 @@ impl NodeState {
             // Of a node that says nothing and said nothing nothing can be told.
             None if !fresh => {}
             None if !self.spools.allows(&spool.path) => reading.forbid(&self.spools.roots),
-            None => match self.spools.problems.get(spool) {
+            None => match problem {
                 Some(problem) => reading.problems.push((node.clone(), problem.clone())),
                 None => reading.pending += 1,
             },
@@ -188,9 +193,7 @@ impl SignalStore {
     pub fn spool(&self, spool: &Spool, now: Boottime) -> SpoolReading {
         let nodes = self.nodes.read().unwrap_or_else(PoisonError::into_inner);
         let mut reading = SpoolReading {
-            settling: self
-                .first_stream()
-                .is_none_or(|first| now.since(first) < self.limits.stale_after),
+            settling: self.settling(now),
             ..SpoolReading::default()
         };
         for (name, state) in nodes.iter() {
@@ -311,10 +314,15 @@ mod tests {
         let mut again = Node::connect(&store, "n1", 3, &["/var/spool"]);
         again.problem(4, "Permission denied (os error 13)");
         assert_eq!(store.spool(&jobs(), at(4)).files, 4);
+        let mut again = Node::connect(&store, "n2", 1, &["/var/spool"]);
+        assert_eq!(store.spool(&jobs(), at(5)).files, 4);
+        again.problem(5, "Permission denied (os error 13)");
+        let reading = store.spool(&jobs(), at(5));
+        assert_eq!((reading.nodes, reading.problems.len()), (0, 2));
         // A node that never said anything is waited for, and takes part once it does.
         Node::connect(&store, "n3", 1, &["/var/spool"]);
         let reading = store.spool(&jobs(), at(2));
-        assert_eq!((reading.nodes, reading.pending), (1, 1));
+        assert_eq!((reading.nodes, reading.pending), (0, 1));
     }
 
     #[test]
@@ -324,6 +332,11 @@ mod tests {
         Node::connect(&store, "n1", 1, &["/var/spool"]).files(1, 3);
         assert!(store.spool(&jobs(), at(2)).settling);
         assert!(!store.spool(&jobs(), at(3)).settling);
+        // It leads, long after the one agent that it knows has left it for the former leader.
+        store.lead(at(100));
+        let reading = store.spool(&jobs(), at(102));
+        assert!(reading.settling, "{reading:?}");
+        assert!(!store.spool(&jobs(), at(103)).settling);
     }
 
     #[test]

@@ -101,6 +101,8 @@ pub struct SignalStore {
     pub(super) counts: Counts,
     connections: AtomicU64,
     first_stream: OnceLock<Boottime>,
+    /// When this replica began to lead.
+    led_from: Mutex<Option<Boottime>>,
 }
 
 // A panic while a node is locked leaves at worst a half-applied batch: soft state, made good by
@@ -120,6 +122,7 @@ impl SignalStore {
             counts: Counts::default(),
             connections: AtomicU64::new(0),
             first_stream: OnceLock::new(),
+            led_from: Mutex::default(),
         })
     }
 
@@ -167,9 +170,18 @@ impl SignalStore {
         Ok(StreamWriter::new(self.clone(), state, connection))
     }
 
-    /// When the first stream of all began.
-    pub(super) fn first_stream(&self) -> Option<Boottime> {
-        self.first_stream.get().copied()
+    /// This replica leads from `now` on. Agents are on their way to it, and what some of them told it
+    /// before is old.
+    pub fn lead(&self, now: Boottime) {
+        *self.led_from.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+    }
+
+    /// Whether agents are on their way still: the first of all have just connected, or this replica
+    /// has just begun to lead.
+    pub(super) fn settling(&self, now: Boottime) -> bool {
+        let led_from = *self.led_from.lock().unwrap_or_else(PoisonError::into_inner);
+        let just = |since: Boottime| now.since(since) < self.limits.stale_after;
+        self.first_stream.get().is_none_or(|first| just(*first)) || led_from.is_some_and(just)
     }
 
     /// Reads from one node: `read` sees all of its series at one moment. `None` when the node is

@@ -78,7 +78,7 @@ impl Bench {
             signals: SignalLimits::default(),
             polls: PollLimits::default(),
             namespace: "neap".into(),
-            history: data.path().join("history"),
+            history: Some(data.path().join("history")),
         };
         let service = Service::start(config, ports, world.clone()).await.unwrap();
         let (store, wanted, metrics) = (

@@ -247,7 +247,7 @@ impl Replica {
             clock: Arc::new(clock.clone()),
         };
         let config = ServiceConfig {
-            history: consensus.data_dir.join("history"),
+            history: Some(consensus.data_dir.join("history")),
             consensus,
             decide: DecideSettings::default(),
             signals: SignalLimits::default(),

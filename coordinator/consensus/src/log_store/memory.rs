@@ -1,19 +1,22 @@
 //! The log in memory, for simulations: what was committed outlives the member, as a disk would.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Change, Loaded, LogFile};
 use crate::codec::Identity;
 use crate::error::OpenError;
-use crate::types::{Entry, LogId, Vote};
+use crate::ports::Logged;
+use crate::position::LogPosition;
+use crate::types::{Command, Entry, LogId, Payload, Vote, position};
 
 /// A disk's content. Clones are the same disk.
 #[derive(Clone, Default)]
 pub(crate) struct MemoryFile(Arc<Mutex<Content>>);
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Content {
+    commits: u64,
     entries: Vec<Entry>,
     vote: Option<Vote>,
     committed: Option<LogId>,
@@ -21,9 +24,39 @@ struct Content {
     identity: Option<Identity>,
 }
 
+impl MemoryFile {
+    fn content(&self) -> MutexGuard<'_, Content> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn copy(&self) -> Self {
+        Self(Arc::new(Mutex::new(self.content().clone())))
+    }
+
+    pub(crate) fn commits(&self) -> u64 {
+        self.content().commits
+    }
+
+    pub(crate) fn entries(&self) -> Vec<Logged> {
+        let content = self.content();
+        let entries = content.entries.iter().map(|entry| Logged {
+            position: position(&entry.log_id),
+            command: match &entry.payload {
+                Payload::Normal(Command::App(command)) => Some(command.clone()),
+                _ => None,
+            },
+        });
+        entries.collect()
+    }
+
+    pub(crate) fn committed(&self) -> Option<LogPosition> {
+        self.content().committed.as_ref().map(position)
+    }
+}
+
 impl LogFile for MemoryFile {
     fn load(&mut self) -> Result<Loaded, OpenError> {
-        let content = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let content = self.content();
         Ok(Loaded {
             entries: content.entries.clone(),
             vote: content.vote,
@@ -34,7 +67,8 @@ impl LogFile for MemoryFile {
     }
 
     fn commit(&mut self, changes: &[Change]) -> io::Result<()> {
-        let mut content = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut content = self.content();
+        content.commits += 1;
         for change in changes {
             match change {
                 Change::Append(entries) => {

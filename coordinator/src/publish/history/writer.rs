@@ -16,10 +16,10 @@ const TOGETHER: Duration = Duration::from_millis(500);
 /// A folder that does not take them is tried again after this time.
 const TRY_AGAIN: Duration = Duration::from_secs(60);
 
-/// The history on this replica's disk.
+/// The history on this replica's disk; without a folder, in memory alone.
 #[derive(Debug)]
 pub(crate) struct HistoryDisk {
-    folder: PathBuf,
+    folder: Option<PathBuf>,
     file: Option<HistoryFile>,
     complained: bool,
 }
@@ -27,7 +27,7 @@ pub(crate) struct HistoryDisk {
 impl HistoryDisk {
     /// Reads what `folder` holds into `history`. A folder that cannot be read or written is no
     /// reason not to start: the history then lives in memory, and the folder is tried again.
-    pub(crate) async fn open(folder: PathBuf, history: &History) -> Self {
+    pub(crate) async fn open(folder: Option<PathBuf>, history: &History) -> Self {
         let mut disk = Self {
             folder,
             file: None,
@@ -60,7 +60,11 @@ impl HistoryDisk {
 
     /// Appends records to the file, opened first where it is not; gives what it held then.
     async fn append(&mut self, records: Vec<Record>) -> Vec<Record> {
-        let (folder, file) = (self.folder.clone(), self.file.take());
+        let Some(folder) = self.folder.clone() else {
+            return Vec::new();
+        };
+        let file = self.file.take();
+        let shown = folder.display().to_string();
         let done = tokio::task::spawn_blocking(move || append(&folder, file, &records)).await;
         match done {
             Ok(Ok((file, found))) => {
@@ -70,7 +74,7 @@ impl HistoryDisk {
             }
             Ok(Err(error)) => {
                 if !std::mem::replace(&mut self.complained, true) {
-                    tracing::warn!(folder = %self.folder.display(), %error, "the history of changes is kept in memory alone");
+                    tracing::warn!(folder = shown, %error, "the history of changes is kept in memory alone");
                 }
                 Vec::new()
             }
@@ -115,7 +119,7 @@ mod tests {
     async fn what_came_before_a_stop_is_there_after_it() {
         let folder = tempfile::tempdir().unwrap();
         let history = Arc::new(History::default());
-        let disk = HistoryDisk::open(folder.path().to_owned(), &history).await;
+        let disk = HistoryDisk::open(Some(folder.path().to_owned()), &history).await;
         let stop = CancellationToken::new();
         history.keep_told(row(1));
         let clock = Arc::new(SystemClock);
@@ -125,7 +129,7 @@ mod tests {
         following.await.unwrap();
 
         let again = History::default();
-        HistoryDisk::open(folder.path().to_owned(), &again).await;
+        HistoryDisk::open(Some(folder.path().to_owned()), &again).await;
         let key = TargetKey::new("ns", "a");
         let (changes, gaps) = again.of(&key);
         assert_eq!(
@@ -140,10 +144,16 @@ mod tests {
     async fn without_a_folder_it_lives_in_memory() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let history = History::default();
-        let mut disk = HistoryDisk::open(file.path().join("no"), &history).await;
+        let mut disk = HistoryDisk::open(Some(file.path().join("no")), &history).await;
         assert!(disk.complained);
         history.keep_told(row(1));
         disk.append(history.take_unwritten()).await;
         assert_eq!(history.of(&TargetKey::new("ns", "a")).0.len(), 1);
+
+        let mut disk = HistoryDisk::open(None, &history).await;
+        history.keep_told(row(2));
+        disk.append(history.take_unwritten()).await;
+        assert!(!disk.complained);
+        assert_eq!(history.of(&TargetKey::new("ns", "a")).0.len(), 2);
     }
 }

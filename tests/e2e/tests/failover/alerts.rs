@@ -40,7 +40,7 @@ impl Prometheus {
         std::fs::write(folder.path().join("alerts.yaml"), at_once.join("\n"))?;
         let config = folder.path().join("prometheus.json");
         // JSON is YAML.
-        std::fs::write(&config, config().to_string())?;
+        std::fs::write(&config, scraping().to_string())?;
         let process = Command::new("prometheus")
             .arg(format!("--config.file={}", config.display()))
             .arg(format!(
@@ -146,7 +146,7 @@ impl Drop for Prometheus {
     }
 }
 
-fn config() -> Value {
+fn scraping() -> Value {
     json!({
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
         "rule_files": ["alerts.yaml"],
