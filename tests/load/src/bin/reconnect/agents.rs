@@ -246,10 +246,9 @@ impl Sampler {
         let message = AgentMessage {
             message: Some(message),
         };
-        let sent = self
-            .outlet
-            .as_ref()
-            .map(|outlet| outlet.messages.try_send(message));
-        sent.is_some_and(|sent| sent.is_ok())
+        match &self.outlet {
+            Some(outlet) => outlet.messages.try_send(message).is_ok(),
+            None => false,
+        }
     }
 }
