@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use neap_proto::node::{self, capabilities};
-use rustix::process::{Resource, Rlimit};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -112,7 +111,10 @@ async fn run_on(
     sources: Sources,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
-    raise_file_limit();
+    // A node full of pods needs a few thousand descriptors, and the soft limit is often 1,024.
+    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
     let config = Arc::new(config);
     let metrics = Arc::new(Metrics::new(config.profile.as_str()));
     let hello = hello(&config, &sources)?;
@@ -168,19 +170,6 @@ fn cause(ended: Result<io::Result<()>, oneshot::error::RecvError>) -> String {
         Ok(Ok(())) => "it was not asked to".into(),
         Ok(Err(error)) => error.to_string(),
         Err(_) => "it panicked".into(),
-    }
-}
-
-/// A node full of pods needs a few thousand descriptors: the soft limit, often 1,024, is raised
-/// to the hard one.
-fn raise_file_limit() {
-    let limit = rustix::process::getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    if let Err(error) = rustix::process::setrlimit(Resource::Nofile, raised) {
-        tracing::warn!(%error, limit = ?limit.current, "the limit of open files stays as it is");
     }
 }
 

@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use clap::Parser;
 use neap_coordinator::cluster;
 use neap_coordinator::config::{Config, LogFormat};
-use rustix::process::{Resource, Rlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -21,7 +20,10 @@ fn main() -> ExitCode {
     }
     let config = Config::parse();
     log_to_stderr(config.log_format);
-    raise_file_limit();
+    // Each agent's stream is a descriptor, and the soft limit is often 1,024.
+    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
     match run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -40,18 +42,6 @@ fn log_to_stderr(format: LogFormat) {
     match format {
         LogFormat::Text => lines.with_ansi(false).init(),
         LogFormat::Json => lines.json().init(),
-    }
-}
-
-/// Each agent's stream is a descriptor: the soft limit, often 1,024, is raised to the hard one.
-fn raise_file_limit() {
-    let limit = rustix::process::getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    if let Err(error) = rustix::process::setrlimit(Resource::Nofile, raised) {
-        tracing::warn!(%error, limit = ?limit.current, "the limit of open files stays as it is");
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use neap_consensus::{Consensus, Leadership};
 use neap_engine::{Evaluation, Settings};
 use neap_triggers::TriggerContext;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -17,6 +17,7 @@ use super::references::References;
 use super::replicated::DecisionTable;
 use super::target::Target;
 use super::time::{DecisionClock, Opened};
+use super::turns::Turns;
 use super::wanted::WantedIndex;
 use crate::clock::{Boottime, Clock};
 use crate::keys::{LeaderId, TargetKey};
@@ -142,8 +143,7 @@ pub struct Decider {
     pub(super) replay_over: bool,
     /// Retry-After holds for the server, not for one target.
     pub(super) writes_from: Boottime,
-    /// Turns of the writes that are on their way.
-    pub(super) turns: Arc<Semaphore>,
+    pub(super) turns: Turns,
     pub(super) wanted: WantedIndex,
     pub(super) done: mpsc::Sender<Done>,
     done_rx: mpsc::Receiver<Done>,
@@ -155,15 +155,17 @@ pub struct Decider {
 const SWEEP_AFTER: Duration = Duration::from_secs(60);
 /// Reports of own tasks that wait at most; a full channel makes the tasks wait.
 const DONE_CAPACITY: usize = 1_024;
-/// Writes that are on their way at most. A thousand at once would each be slower than the lease is
-/// long, and none would be known to be done.
-const WRITES_AT_ONCE: usize = 32;
 
 impl Decider {
     /// A decider that does nothing yet.
     pub fn new(parts: Parts, triggers: TriggerContext, stop: CancellationToken) -> Self {
         let (done, done_rx) = mpsc::channel(DONE_CAPACITY);
         let now = parts.clock.boottime();
+        let turns = Turns::new(
+            parts.scaler.clone(),
+            parts.consensus.clone(),
+            parts.clock.clone(),
+        );
         Self {
             parts,
             triggers,
@@ -178,7 +180,7 @@ impl Decider {
             listed: false,
             replay_over: false,
             writes_from: now,
-            turns: Arc::new(Semaphore::new(WRITES_AT_ONCE)),
+            turns,
             wanted: WantedIndex::new(),
             done,
             done_rx,

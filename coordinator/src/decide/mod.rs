@@ -27,6 +27,7 @@ mod spool;
 mod target;
 mod tick;
 mod time;
+mod turns;
 mod wanted;
 mod writes;
 

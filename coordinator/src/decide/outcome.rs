@@ -16,8 +16,6 @@ use crate::world::{Owner, is_older_version};
 
 /// Clearing the way (an old HPA, a finalizer) is tried again after this time.
 const CLEAR_AGAIN: Duration = Duration::from_secs(5);
-/// A restoring write is given up after this time.
-const RESTORE_WITHIN: Duration = Duration::from_secs(5);
 
 impl Decider {
     pub(super) fn on_written(&mut self, done: WriteDone) {
@@ -165,23 +163,18 @@ impl Decider {
             let Some(lease) = self.parts.consensus.lease() else {
                 return true;
             };
-            let clock = self.parts.clock.clone();
+            let (turns, leader) = (self.turns.clone(), lease.leader());
             self.tasks.spawn(async move {
                 let mut result = Ok(());
                 if let Some(replicas) = restore {
-                    let deadline = clock.boottime() + lease.remaining.min(RESTORE_WITHIN);
                     result = match scaler.read(&reference).await {
                         Ok(scale) if scale.replicas == replicas => Ok(()),
-                        Ok(scale) => scaler
-                            .write(
-                                &reference,
-                                replicas,
-                                &scale.resource_version,
-                                lease.leader(),
-                                deadline,
-                            )
-                            .await
-                            .map(|_| ()),
+                        Ok(scale) => {
+                            let version = &scale.resource_version;
+                            let (_, written) =
+                                turns.write(&reference, replicas, version, leader).await;
+                            written.map(drop)
+                        }
                         Err(error) => Err(error),
                     };
                     // What is gone needs no restoring.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use neap_consensus::{Lease, ProposeError};
+use neap_consensus::ProposeError;
 use neap_engine::{Evaluation, Observation, SelectorProblem, evaluate};
 use neap_units::Timestamp;
 
@@ -28,8 +28,6 @@ struct Act {
 const ENTRY_BYTES: usize = 1 << 20;
 /// What could not be committed or sent is looked at again after this time.
 const AGAIN: std::time::Duration = std::time::Duration::from_millis(100);
-/// A write is given up so long before the lease ends.
-const LEASE_MARGIN: std::time::Duration = std::time::Duration::from_millis(10);
 /// A state that differs from the log in its last activity alone is worth an entry after this
 /// time.
 const ACTIVITY_STEP: std::time::Duration = std::time::Duration::from_secs(10);
@@ -47,13 +45,13 @@ impl Decider {
         if acts.is_empty() && !(unsaved && now >= self.next_flush) && !entry_due {
             return;
         }
-        let Some(lease) = self.lease(&leading) else {
+        if !self.holds_lease(&leading) {
             return self.put_off(&acts, now);
-        };
+        }
         // From zero: the commit and the write go out together; a request waits for this pod.
         let (first, rest): (Vec<Act>, Vec<Act>) = acts.into_iter().partition(|act| act.from == 0);
         for act in &first {
-            self.send(act, lease);
+            self.send(act, &leading);
         }
         let committed = self.commit(&leading, now, &first, &rest).await;
         for act in &first {
@@ -71,21 +69,19 @@ impl Decider {
             return;
         }
         // Time has passed since: a lease is checked before each batch of requests.
-        match self.lease(&leading) {
-            Some(lease) => rest.iter().for_each(|act| self.send(act, lease)),
-            None => {
-                for act in &rest {
-                    self.withdraw(act, "the lease ended before the write was sent");
-                }
+        let holds = self.holds_lease(&leading);
+        for act in &rest {
+            if holds {
+                self.send(act, &leading);
+            } else {
+                self.withdraw(act, "the lease ended before the write was sent");
             }
         }
     }
 
-    fn lease(&self, leading: &Leading) -> Option<Lease> {
-        self.parts
-            .consensus
-            .lease()
-            .filter(|lease| lease.leader() == leading.id)
+    fn holds_lease(&self, leading: &Leading) -> bool {
+        let lease = self.parts.consensus.lease();
+        lease.is_some_and(|lease| lease.leader() == leading.id)
     }
 
     fn put_off(&mut self, acts: &[Act], now: Boottime) {
@@ -402,7 +398,7 @@ impl Decider {
         }
     }
 
-    fn send(&mut self, act: &Act, lease: Lease) {
+    fn send(&mut self, act: &Act, leading: &Leading) {
         let Some(target) = self.targets.get_mut(&act.key) else {
             return;
         };
@@ -415,28 +411,14 @@ impl Decider {
         let uid = target.object.metadata.uid.clone().unwrap_or_default();
         let evaluation = act.evaluation.clone();
         let to = act.to;
-        let leader = lease.leader();
+        let leader = leading.id;
         let clock = self.parts.clock.clone();
-        let consensus = self.parts.consensus.clone();
         let turns = self.turns.clone();
         let scaler = self.parts.scaler.clone();
         let done = self.done.clone();
         tracing::info!(target = %key, from = act.from, to, "scaling");
         self.tasks.spawn(async move {
-            // The semaphore is never closed.
-            let turn = turns.acquire_owned().await;
-            let started = clock.boottime();
-            let lease = consensus.lease().filter(|lease| lease.leader() == leader);
-            let result = match lease {
-                Some(lease) => {
-                    let deadline = started + lease.remaining.saturating_sub(LEASE_MARGIN);
-                    let write = scaler.write(&reference, to, &version, leader, deadline);
-                    write.await
-                }
-                // It ended before this write's turn came: nothing was sent.
-                None => Err(ScaleError::Timeout),
-            };
-            drop(turn);
+            let (started, result) = turns.write(&reference, to, &version, leader).await;
             let took = clock.boottime().since(started);
             let fresh = match &result {
                 Err(ScaleError::Conflict | ScaleError::Timeout | ScaleError::Unreachable(_)) => {
