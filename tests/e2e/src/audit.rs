@@ -28,6 +28,12 @@ pub struct ScaleWrite {
 }
 
 impl ScaleWrite {
+    /// Whether the API server took it, and said so in time.
+    #[must_use]
+    pub fn taken(&self) -> bool {
+        (200..300).contains(&self.code)
+    }
+
     /// The leader under which Neap wrote, as term and node; `None` for anyone else's write.
     #[must_use]
     pub fn leader(&self) -> Option<(u64, u64)> {
@@ -114,7 +120,7 @@ impl Audit {
         since: Timestamp,
     ) -> Result<Vec<ScaleWrite>> {
         let mut writes = self.scale_requests(namespace, name, since)?;
-        writes.retain(|write| (200..300).contains(&write.code));
+        writes.retain(ScaleWrite::taken);
         Ok(writes)
     }
 

@@ -45,6 +45,17 @@ impl Coordinator {
         self.pod.name_any()
     }
 
+    /// Whether it knows no leader, or is one that hears no other member.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        let members = self.status["members"].as_array();
+        let mut others = members
+            .into_iter()
+            .flatten()
+            .filter(|member| member["name"] != self.name());
+        self.status["leader"].is_null() || self.status["leads"] == true && !others.any(heard_lately)
+    }
+
     fn address(&self) -> Result<IpAddr> {
         let ip = self.pod.status.as_ref().and_then(|s| s.pod_ip.as_deref());
         Ok(ip.context("no IP")?.parse()?)
@@ -62,14 +73,22 @@ impl Bed {
             .pods(NEAP, "app.kubernetes.io/name=neap-coordinator")
             .await?
         {
-            let ip = pod.status.as_ref().and_then(|s| s.pod_ip.clone());
-            let ip = ip.with_context(|| format!("{} has no IP", pod.name_any()))?;
-            let answer = self.get_from(&ip, "/api/v1/status").await;
-            let answer = answer.with_context(|| pod.name_any())?;
-            let status = serde_json::from_str(&answer)?;
-            found.push(Coordinator { pod, status });
+            found.push(self.coordinator(pod).await?);
         }
         Ok(found)
+    }
+
+    /// The coordinator of `pod`, with what it says.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn coordinator(&self, pod: Pod) -> Result<Coordinator> {
+        let ip = pod.status.as_ref().and_then(|s| s.pod_ip.clone());
+        let ip = ip.with_context(|| format!("{} has no IP", pod.name_any()))?;
+        let answer = self.get_from(&ip, "/api/v1/status").await;
+        let answer = answer.with_context(|| pod.name_any())?;
+        let status = serde_json::from_str(&answer)?;
+        Ok(Coordinator { pod, status })
     }
 
     /// Waits until `count` coordinators run, are in touch and have the same log, and gives them with
@@ -158,9 +177,7 @@ fn unsettled(all: &[Coordinator], count: usize) -> Option<String> {
         ensure!(members.len() == count, "members: {members:?}");
         for member in members {
             let name = member["name"].as_str().unwrap_or_default();
-            let lately = member["silentMillis"]
-                .as_u64()
-                .is_some_and(|ago| ago < SILENT_MILLIS);
+            let lately = heard_lately(member);
             let close = member["lag"].as_u64().is_some_and(|lag| lag <= 2);
             let there = name == leader.name() || (lately && close);
             ensure!(member["voter"] == true && there, "members: {members:?}");
@@ -168,6 +185,12 @@ fn unsettled(all: &[Coordinator], count: usize) -> Option<String> {
         Ok(())
     };
     check().err().map(|error| format!("{error:#}"))
+}
+
+fn heard_lately(member: &Value) -> bool {
+    member["silentMillis"]
+        .as_u64()
+        .is_some_and(|ago| ago < SILENT_MILLIS)
 }
 
 fn is_ready(pod: &Pod) -> bool {

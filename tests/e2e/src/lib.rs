@@ -16,5 +16,5 @@ pub use audit::{Audit, ScaleWrite, Write};
 pub use bed::{Bed, NEAP};
 pub use coordinators::{COORDINATOR, Coordinator, Cut};
 pub use driver::{Load, LoadReport, drive};
-pub use objects::{Workload, scaled_object, service};
+pub use objects::{Workload, podless, scaled_object, service};
 pub use wait::{Probe, until, within};

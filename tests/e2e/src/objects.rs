@@ -60,6 +60,25 @@ impl Workload<'_> {
     }
 }
 
+/// A Deployment that makes no pods: paused before its first rollout. Its scale is all there is.
+#[must_use]
+pub fn podless(name: &str, replicas: i64) -> Value {
+    json!({
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name},
+        "spec": {
+            "replicas": replicas,
+            "paused": true,
+            "selector": {"matchLabels": {"app": name}},
+            "template": {
+                "metadata": {"labels": {"app": name}},
+                "spec": {"containers": [{"name": "none", "image": "localhost/none:none"}]},
+            },
+        },
+    })
+}
+
 /// A Service on port 80 to the pods' port 8080.
 #[must_use]
 pub fn service(app: &str) -> Value {

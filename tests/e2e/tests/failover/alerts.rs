@@ -10,10 +10,10 @@ use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Api, ResourceExt};
-use neap_e2e::{Bed, COORDINATOR, NEAP, scaled_object, until, within};
+use neap_e2e::{Bed, COORDINATOR, NEAP, podless, scaled_object, until, within};
 use serde_json::{Value, json};
 
-use crate::targets::{COORDINATORS, MINUTE, Targets, counting, deployment};
+use crate::targets::{COORDINATORS, MINUTE, Targets, counting};
 
 const NS: &str = "alerts";
 /// In the network namespace of the bed.
@@ -191,7 +191,7 @@ async fn no_agent(bed: &Bed, prometheus: &Prometheus) -> Result<()> {
 
 /// A trigger asks a server that is not there.
 async fn no_signal(bed: &Bed, prometheus: &Prometheus) -> Result<()> {
-    bed.apply(NS, &deployment("mute", 1)).await?;
+    bed.apply(NS, &podless("mute", 1)).await?;
     let trigger = json!([{"type": "prometheus", "metadata": {
         "serverAddress": "http://127.0.0.1:9", "query": "up", "threshold": "1"}}]);
     let rest = json!({"minReplicaCount": 1, "pollingInterval": 1});
@@ -208,7 +208,7 @@ async fn no_signal(bed: &Bed, prometheus: &Prometheus) -> Result<()> {
 
 /// More is wanted than the maximum allows.
 async fn at_max(bed: &Bed, prometheus: &Prometheus) -> Result<()> {
-    bed.apply(NS, &deployment("small", 1)).await?;
+    bed.apply(NS, &podless("small", 1)).await?;
     let mut small = counting("small", "all", 0);
     small["spec"]["maxReplicaCount"] = json!(2);
     bed.apply(NS, &small).await?;
@@ -217,7 +217,7 @@ async fn at_max(bed: &Bed, prometheus: &Prometheus) -> Result<()> {
 
 /// Someone else sets the replicas again and again.
 async fn contested(bed: &Bed, prometheus: &Prometheus) -> Result<()> {
-    bed.apply(NS, &deployment("fought", 1)).await?;
+    bed.apply(NS, &podless("fought", 1)).await?;
     bed.apply(NS, &counting("fought", "all", 300)).await?;
     for _ in 0..4 {
         bed.await_replicas("Deployment", NS, "fought", MINUTE, |n| n == 3)

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, ResourceExt};
-use neap_e2e::{Bed, ScaleWrite, scaled_object, until, within};
+use neap_e2e::{Bed, ScaleWrite, podless, scaled_object, until, within};
 use serde_json::{Value, json};
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
@@ -21,24 +21,6 @@ pub(crate) const COORDINATORS: usize = 3;
 const MAX: i64 = 500;
 /// A late write of a leader that was stopped must be put right within this time.
 const CORRECTED: Duration = Duration::from_secs(1);
-
-/// A Deployment that makes no pods: paused before its first rollout. Its scale is all there is.
-pub(crate) fn deployment(name: &str, replicas: i64) -> Value {
-    json!({
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": name},
-        "spec": {
-            "replicas": replicas,
-            "paused": true,
-            "selector": {"matchLabels": {"app": name}},
-            "template": {
-                "metadata": {"labels": {"app": name}},
-                "spec": {"containers": [{"name": "none", "image": "localhost/none:none"}]},
-            },
-        },
-    })
-}
 
 /// As many replicas as there are pods with the label `load=LOAD`, up at once and down after
 /// `down_after` seconds.
@@ -88,7 +70,7 @@ impl Targets {
         let bed = &bed;
         stream::iter(0..TARGETS)
             .map(|n| async move {
-                bed.apply(ns, &deployment(&target(n), 1)).await?;
+                bed.apply(ns, &podless(&target(n), 1)).await?;
                 bed.apply(ns, &counting(&target(n), "all", 300)).await
             })
             .buffer_unordered(8)
@@ -107,7 +89,7 @@ impl Targets {
         for n in 0..5 {
             self.pod(&format!("held-{n}"), "held").await?;
         }
-        self.bed.apply(self.ns, &deployment("held", 1)).await?;
+        self.bed.apply(self.ns, &podless("held", 1)).await?;
         self.bed
             .apply(self.ns, &counting("held", "held", 3_600))
             .await?;
@@ -118,7 +100,7 @@ impl Targets {
             let params = DeleteParams::default().grace_period(0);
             self.pods.delete(&format!("held-{n}"), &params).await?;
         }
-        self.bed.apply(self.ns, &deployment("paused", 2)).await?;
+        self.bed.apply(self.ns, &podless("paused", 2)).await?;
         let mut paused = counting("paused", "all", 0);
         paused["metadata"]["annotations"] = json!({"autoscaling.keda.sh/paused": "true"});
         self.bed.apply(self.ns, &paused).await?;
@@ -197,7 +179,7 @@ impl Targets {
         let mut late = 0;
         let mut of: BTreeMap<String, Vec<ScaleWrite>> = BTreeMap::new();
         for request in self.bed.audit.scale_requests_in(self.ns, self.began)? {
-            if (200..300).contains(&request.code) {
+            if request.taken() {
                 of.entry(request.name.clone()).or_default().push(request);
             }
         }

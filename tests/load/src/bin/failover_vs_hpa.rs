@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
 use kube::ResourceExt;
-use neap_e2e::{Bed, COORDINATOR, Probe, ScaleWrite, scaled_object, until};
+use neap_e2e::{Bed, COORDINATOR, Probe, ScaleWrite, podless, scaled_object, until};
 use neap_load::{figure, percentile};
 use serde_json::{Value, json};
 
@@ -27,7 +27,7 @@ async fn main() -> Result<()> {
     bed.settled(COORDINATORS, 3 * MINUTE).await?;
     bed.namespace(NAMESPACE).await?;
     for name in [OURS, THEIRS] {
-        bed.apply(NAMESPACE, &deployment(name)).await?;
+        bed.apply(NAMESPACE, &podless(name, 1)).await?;
     }
     let mut wanted = 2;
     bed.apply(NAMESPACE, &neap(wanted)).await?;
@@ -86,24 +86,6 @@ async fn main() -> Result<()> {
     figure("failover_vs_hpa", theirs / ours, "times");
     bed.drop_namespace(NAMESPACE).await;
     Ok(())
-}
-
-/// A Deployment that makes no pods: its scale is all there is.
-fn deployment(name: &str) -> Value {
-    json!({
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": name},
-        "spec": {
-            "replicas": 1,
-            "paused": true,
-            "selector": {"matchLabels": {"app": name}},
-            "template": {
-                "metadata": {"labels": {"app": name}},
-                "spec": {"containers": [{"name": "none", "image": "localhost/none:none"}]},
-            },
-        },
-    })
 }
 
 fn neap(min: i64) -> Value {

@@ -4,11 +4,10 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
+use neap_e2e::{Probe, until};
 use neap_load::usage;
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
 use crate::names::{HTTP_PORT, NAMESPACE, NODE_PORT, PEER_PORT, SEATS, address, coordinator};
@@ -23,6 +22,7 @@ pub(crate) struct Coordinators {
     program: PathBuf,
     root: PathBuf,
     running: Vec<Option<Child>>,
+    http: reqwest::Client,
 }
 
 impl Coordinators {
@@ -32,6 +32,7 @@ impl Coordinators {
             program,
             root,
             running: (0..SEATS).map(|_| None).collect(),
+            http: reqwest::Client::builder().timeout(ANSWER).build()?,
         };
         for seat in 0..SEATS {
             started.restart(seat)?;
@@ -91,46 +92,45 @@ impl Coordinators {
         Ok(child)
     }
 
-    /// The seat that leads, of those that answer.
-    pub(crate) async fn leader(&self) -> Option<u8> {
+    /// The seat that leads, of those that answer, and what it says of itself.
+    async fn leading(&self) -> Option<(u8, Value)> {
         for seat in self.seats() {
-            if let Ok(status) = status(seat).await
+            if let Ok(status) = self.status(seat).await
                 && status["leads"] == true
             {
-                return Some(seat);
+                return Some((seat, status));
             }
         }
         None
     }
 
-    /// Waits until one leads and all that run have joined.
-    pub(crate) async fn settled(&self) -> Result<u8> {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
-        loop {
-            if let Some(leader) = self.leader().await
-                && let Ok(status) = status(leader).await
-                && all_follow(&status)
-            {
-                return Ok(leader);
-            }
-            if tokio::time::Instant::now() > deadline {
-                bail!("no settled cluster within {PATIENCE:?}");
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
+    /// The seat that leads, of those that answer.
+    pub(crate) async fn leader(&self) -> Option<u8> {
+        self.leading().await.map(|(seat, _)| seat)
+    }
+
+    /// Waits until one leads and all that run have joined, and gives what the leader says.
+    pub(crate) async fn settled(&self) -> Result<Value> {
+        until("a settled cluster", PATIENCE, || async {
+            Ok(match self.leading().await {
+                Some((_, status)) if all_follow(&status) => Probe::Is(status),
+                Some((_, status)) => Probe::NotYet(status.to_string()),
+                None => Probe::NotYet("nobody leads".to_owned()),
+            })
+        })
+        .await
     }
 
     /// The term that the leader says it leads in.
     pub(crate) async fn term(&self) -> Result<Option<u64>> {
-        let leader = self.settled().await?;
-        Ok(status(leader).await?["term"].as_u64())
+        Ok(self.settled().await?["term"].as_u64())
     }
 
     /// Streams of agents, at all that run.
     pub(crate) async fn streams(&self) -> Result<Vec<(u8, usize)>> {
         let mut streams = Vec::new();
         for seat in self.seats() {
-            let figures = get(seat, "/metrics").await?;
+            let figures = self.get(seat, "/metrics").await?;
             let value = figures
                 .lines()
                 .find_map(|line| line.strip_prefix("neap_agent_streams "))
@@ -138,6 +138,19 @@ impl Coordinators {
             streams.push((seat, value.trim().parse()?));
         }
         Ok(streams)
+    }
+
+    async fn status(&self, seat: u8) -> Result<Value> {
+        Ok(serde_json::from_str(
+            &self.get(seat, "/api/v1/status").await?,
+        )?)
+    }
+
+    /// What a coordinator answers over HTTP.
+    async fn get(&self, seat: u8, path: &str) -> Result<String> {
+        let url = format!("http://{}{path}", address(seat, HTTP_PORT));
+        let answer = self.http.get(url).send().await?.error_for_status()?;
+        Ok(answer.text().await?)
     }
 
     /// CPU time that those that run have used.
@@ -156,22 +169,4 @@ fn all_follow(status: &Value) -> bool {
         member["name"] == status["name"] || member["lag"].as_u64().is_some_and(|lag| lag < 5)
     };
     members.iter().filter(near).count() == usize::from(SEATS)
-}
-
-async fn status(seat: u8) -> Result<Value> {
-    Ok(serde_json::from_str(&get(seat, "/api/v1/status").await?)?)
-}
-
-/// What a coordinator answers over HTTP.
-async fn get(seat: u8, path: &str) -> Result<String> {
-    let asked = async {
-        let mut stream = TcpStream::connect(address(seat, HTTP_PORT)).await?;
-        let head = format!("GET {path} HTTP/1.0\r\nhost: localhost\r\n\r\n");
-        stream.write_all(head.as_bytes()).await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await?;
-        let (_, body) = answer.split_once("\r\n\r\n").context("no answer")?;
-        anyhow::Ok(body.to_owned())
-    };
-    tokio::time::timeout(ANSWER, asked).await?
 }
