@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use neap_consensus::{Bootstrap, Consensus, PeerConfig, RecoverError};
+use neap_consensus::{Bootstrap, PeerConfig, RecoverError};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::{Clock, SystemClock};
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::decide::{DecideSettings, FORMAT};
 use crate::fitness::Fitness;
@@ -55,12 +55,15 @@ pub enum ClusterError {
     Service(#[from] ServiceError),
 }
 
-/// Runs the coordinator until `shutdown` is cancelled or it cannot go on.
+/// Runs the coordinator by `clock` until `shutdown` is cancelled or it cannot go on.
 ///
 /// # Errors
 /// [`ClusterError`]: the process then ends, and Kubernetes starts it again.
-pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), ClusterError> {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+pub async fn run(
+    config: Config,
+    clock: Arc<dyn Clock>,
+    shutdown: CancellationToken,
+) -> Result<(), ClusterError> {
     let client = infer_client(&config.pod_name).await?;
     let names = IdentityConfig {
         service: config.service.clone(),
@@ -111,7 +114,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Clus
     let listener = TcpListener::bind(address)
         .await
         .map_err(|source| ClusterError::Listen { address, source })?;
-    let leaders = addresses(&config, service.consensus.clone());
+    let leaders = addresses(&config);
     ingest::serve_agents(
         &mut service,
         listener,
@@ -137,9 +140,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Clus
         &config.namespace,
         &config.pod_name,
     );
-    let (leadership, stop) = (service.consensus.leadership(), service.stop.clone());
+    let (leading, stop) = (service.leading.clone(), service.stop.clone());
     service.spawn("leader sign", async move {
-        sign.run(leadership, stop).await;
+        sign.run(leading, stop).await;
         String::new()
     });
     let member = service.consensus.clone();
@@ -205,28 +208,16 @@ fn service_config(config: &Config, identity: &Identity) -> ServiceConfig {
     }
 }
 
-fn addresses(config: &Config, consensus: Consensus) -> Addresses {
-    let expected: Vec<String> = config.members().into_iter().map(|(name, _)| name).collect();
+fn addresses(config: &Config) -> Addresses {
+    let suffix = format!(
+        ".{}.{}.svc:{}",
+        config.peers_service,
+        config.namespace,
+        config.node_listen.port()
+    );
     Addresses {
-        name: config.pod_name.clone(),
-        suffix: format!(
-            ".{}.{}.svc:{}",
-            config.peers_service,
-            config.namespace,
-            config.node_listen.port()
-        ),
-        members: Arc::new(move || {
-            let known: Vec<String> = consensus
-                .status()
-                .members
-                .into_iter()
-                .map(|member| member.name)
-                .collect();
-            if known.is_empty() {
-                expected.clone()
-            } else {
-                known
-            }
-        }),
+        own: format!("{}{suffix}", config.pod_name),
+        expected: config.members().into_iter().map(|(name, _)| name).collect(),
+        of: Arc::new(move |name| format!("{name}{suffix}")),
     }
 }

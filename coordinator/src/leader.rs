@@ -16,10 +16,11 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use neap_consensus::{LeaderId, Leadership};
+use neap_consensus::LeaderId;
 
 use crate::clock::Clock;
 use crate::kube_api::{About, EventForm, FIELD_MANAGER};
+use crate::leading::Leading;
 
 /// Name of the Lease.
 pub const LEASE: &str = "neap-coordinator";
@@ -64,13 +65,13 @@ impl LeaderSign {
         }
     }
 
-    /// Follows `leadership` until `stop` is cancelled, then takes the sign down.
-    pub async fn run(self, mut leadership: watch::Receiver<Leadership>, stop: CancellationToken) {
+    /// Follows `leading` until `stop` is cancelled, then takes the sign down.
+    pub async fn run(self, mut leading: watch::Receiver<Leading>, stop: CancellationToken) {
         let mut shown: Option<LeaderId> = None;
         let mut complained = false;
         loop {
             let leads = {
-                let now = leadership.borrow_and_update();
+                let now = &leading.borrow_and_update().leadership;
                 now.leader
                     .as_ref()
                     .filter(|_| now.is_self)
@@ -98,7 +99,7 @@ impl LeaderSign {
             let due = self.clock.boottime() + pause;
             tokio::select! {
                 () = stop.cancelled() => break,
-                changed = leadership.changed() => if changed.is_err() { break },
+                changed = leading.changed() => if changed.is_err() { break },
                 () = self.clock.sleep_until(due) => {}
             }
         }

@@ -1,5 +1,5 @@
 use axum::http::Method;
-use neap_consensus::{Leader, NodeId};
+use neap_consensus::{Leader, Leadership, NodeId};
 
 use super::*;
 use crate::clock::SystemClock;
@@ -106,7 +106,7 @@ async fn a_renewal_is_one_write_and_no_event() {
 #[tokio::test]
 async fn the_sign_comes_down_when_leadership_ends() {
     let (server, sign) = server(None, &[]);
-    let leading = |is_self| Leadership {
+    let leadership = |is_self| Leadership {
         leader: Some(Leader {
             id: id(1, 7),
             name: "neap-coordinator-1".into(),
@@ -115,6 +115,10 @@ async fn the_sign_comes_down_when_leadership_ends() {
         term: 1,
         is_self,
         ..Leadership::default()
+    };
+    let leading = |is_self| Leading {
+        leadership: leadership(is_self),
+        members: Arc::default(),
     };
     let (tell, told) = watch::channel(leading(true));
     let stop = CancellationToken::new();

@@ -1,76 +1,18 @@
-//! The coordinator's process: flags, log lines, the runtime, signals, the exit code.
+//! The coordinator, by the machine's own clocks.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use clap::Parser;
-use neap_coordinator::cluster;
-use neap_coordinator::config::{Config, LogFormat};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
+use neap_coordinator::clock::SystemClock;
+use neap_coordinator::process;
 
 fn main() -> ExitCode {
-    // Two TLS libraries' defaults meet in this process: the choice is made once, before either asks.
-    if rustls::crypto::aws_lc_rs::default_provider()
-        .install_default()
-        .is_err()
-    {
-        eprintln!("a TLS provider was installed before main");
-        return ExitCode::FAILURE;
-    }
-    let config = Config::parse();
-    log_to_stderr(config.log_format);
-    // Each agent's stream is a descriptor, and the soft limit is often 1,024.
-    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
-        tracing::warn!(%error, "the limit of open files stays as it is");
-    }
-    match run(config) {
+    match process::run(Arc::new(SystemClock)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            let error = anyhow::Error::from(error);
             tracing::error!(error = format!("{error:#}"), "the coordinator ends");
             ExitCode::FAILURE
         }
     }
-}
-
-fn log_to_stderr(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new("info,openraft=warn,kube_runtime=error"));
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    match format {
-        LogFormat::Text => lines.with_ansi(false).init(),
-        LogFormat::Json => lines.json().init(),
-    }
-}
-
-fn run(config: Config) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
-        let shutdown = CancellationToken::new();
-        let asked = shutdown.clone();
-        let (mut terminate, mut interrupt) = (
-            signal(SignalKind::terminate())?,
-            signal(SignalKind::interrupt())?,
-        );
-        let signals = tokio::spawn(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            tracing::info!("asked to stop");
-            asked.cancel();
-        });
-        tracing::info!(
-            version = env!("CARGO_PKG_VERSION"),
-            pod = config.pod_name,
-            "the coordinator starts"
-        );
-        let result = cluster::run(config, shutdown).await;
-        signals.abort();
-        Ok(result?)
-    })
 }

@@ -10,11 +10,13 @@ use futures::future::BoxFuture;
 use neap_consensus::{BootClock, Consensus, HandOverError, OpenError};
 use neap_triggers::TriggerContext;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::decide::{DecideSettings, Decider, DecisionTable, Opened, Parts};
+use crate::leading::{self, Leading};
 use crate::metrics::{Metrics, RaftCollector, RoomCollector};
 use crate::poll::{AuthContext, PollLimits, Poller};
 use crate::publish::{
@@ -103,6 +105,8 @@ pub struct Service {
     pub explain: Arc<Explain>,
     /// The log: leadership, lease, status.
     pub consensus: Consensus,
+    /// Who leads, as others are told.
+    pub leading: watch::Receiver<Leading>,
     /// Figures; other rooms add theirs.
     pub metrics: Arc<Metrics>,
     /// Cancelled when the coordinator stops.
@@ -186,11 +190,13 @@ impl Service {
             stop.clone(),
         );
         let wanted = decider.wanted();
+        let leading = leading::told(&consensus);
         let shown = HttpState {
             metrics: metrics.clone(),
             explain: explain.clone(),
             followed: Arc::new(LeaderTable::new(clock.clone(), history.clone())),
             consensus: consensus.clone(),
+            leading: leading.subscribe(),
             world: world.clone(),
             store: store.clone(),
             poller: poller.clone(),
@@ -212,6 +218,7 @@ impl Service {
             store,
             wanted,
             explain,
+            leading: leading.subscribe(),
             consensus,
             metrics,
             stop,
@@ -226,6 +233,14 @@ impl Service {
                 .await
                 .err()
                 .map_or_else(String::new, |error| error.to_string())
+        });
+        let (consensus, stop) = (service.consensus.clone(), service.stop.clone());
+        service.spawn("view of leadership", async move {
+            tokio::select! {
+                () = leading::follow(consensus, leading) => {}
+                () = stop.cancelled() => {}
+            }
+            String::new()
         });
         service.spawn("decider", async move {
             decider.run().await;

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(5);
+/// Failures that the loss of a stream counts for: the first pause is then from 0.8 to 1.6 s.
+const LOST: u32 = 4;
 
 /// A pause that doubles with each failure, from 100 ms to 5 s, with half of it by chance: a
 /// thousand agents that lost the same leader do not come back in step.
@@ -13,6 +15,12 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
+    /// Of an address whose leader is lost while another replica will say who leads next: it is not worth a dial before an
+    /// election has had its time.
+    pub(super) fn after_loss() -> Self {
+        Self { failures: LOST }
+    }
+
     /// The pause after one more failure; `chance` is from 0 to 1.
     pub(super) fn next(&mut self, chance: f64) -> Duration {
         let doubled =
@@ -33,6 +41,8 @@ mod tests {
         let pauses: Vec<u128> = (0..8).map(|_| backoff.next(1.0).as_millis()).collect();
         assert_eq!(pauses, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
         assert_eq!(Backoff::default().next(0.0).as_millis(), 50);
+        assert_eq!(Backoff::after_loss().next(0.0).as_millis(), 800);
+        assert_eq!(Backoff::after_loss().next(1.0).as_millis(), 1_600);
         for _ in 0..100 {
             assert!(backoff.next(0.5) <= LONGEST);
         }

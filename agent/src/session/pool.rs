@@ -17,10 +17,13 @@ pub(super) type LinkId = u64;
 const MAX_REMEMBERED: usize = 64;
 /// Replicas of a hint that are taken.
 const MAX_REPLICAS: usize = 16;
-/// An agent whom a replica tells who leads can wait for a stream to another one: a time by chance, up to this. When a
-/// leader dies, each agent loses one of its two streams; those that have to find the next leader go first. Thousands take
-/// some seconds to be let in, and until the next failure there is time.
+/// An agent whom a replica tells who leads can wait for a stream to another one: this long, and a time by chance up to
+/// [`SPREAD`] more. When a leader dies, each agent loses one of its two streams; those that have to find the next leader go
+/// first. Thousands take some seconds to be let in, and until the next failure there is time.
+const GIVE_WAY: Duration = Duration::from_secs(3);
 const SPREAD: Duration = Duration::from_secs(10);
+/// One that has a second stream, to a replica that is less likely to lead next, has more time still.
+const BETTER: Duration = Duration::from_secs(60);
 
 /// What to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,12 +36,22 @@ pub(super) enum Action {
     Activate(Option<LinkId>),
 }
 
+/// What an address is dialled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Need {
+    /// To find the leader.
+    Leader,
+    /// For the time when the other stream fails: samples go on without it.
+    Spare,
+    /// In the place of a spare one: its replica is likelier to lead next.
+    Better,
+}
+
 /// An address to dial.
 #[derive(Debug)]
 struct Wanted {
     address: String,
-    /// For the time when another stream fails: samples go on without it.
-    spare: bool,
+    need: Need,
 }
 
 #[derive(Debug)]
@@ -46,6 +59,7 @@ struct Link {
     id: LinkId,
     /// What was dialled, or how the replica calls itself once it said so.
     address: String,
+    need: Need,
     /// None until the replica answered.
     hint: Option<LeaderHint>,
 }
@@ -57,8 +71,8 @@ pub(super) struct Pool {
     links: Vec<Link>,
     active: Option<LinkId>,
     next_id: LinkId,
-    /// When a stream to a replica that need not lead may be opened; none before one is missing.
-    spare_at: Option<Instant>,
+    /// When a stream that is not to find the leader may be opened; none before one is missing.
+    later: Option<(Need, Instant)>,
     failures: HashMap<String, (Backoff, Instant)>,
 }
 
@@ -70,7 +84,7 @@ impl Pool {
             links: Vec::new(),
             active: None,
             next_id: 1,
-            spare_at: None,
+            later: None,
             failures: HashMap::new(),
         }
     }
@@ -92,6 +106,14 @@ impl Pool {
             link.address.clone_from(&hint.address);
             self.failures.remove(&hint.address);
         }
+        // Elected after it failed.
+        if link
+            .hint
+            .as_ref()
+            .is_some_and(|before| before.term < hint.term)
+        {
+            self.failures.remove(&hint.leader_address);
+        }
         link.hint = Some(hint);
     }
 
@@ -102,14 +124,17 @@ impl Pool {
             return;
         };
         let link = self.links.swap_remove(at);
+        let others_say = self.links.iter().any(|link| link.hint.is_some());
+        let first = if Some(id) == self.active && others_say {
+            Backoff::after_loss()
+        } else {
+            Backoff::default()
+        };
         if self.failures.len() >= MAX_REMEMBERED {
             self.failures.retain(|_, (_, until)| *until > now);
         }
         if self.failures.len() < MAX_REMEMBERED || self.failures.contains_key(&link.address) {
-            let (backoff, until) = self
-                .failures
-                .entry(link.address)
-                .or_insert((Backoff::default(), now));
+            let (backoff, until) = self.failures.entry(link.address).or_insert((first, now));
             *until = now + backoff.next(chance);
         }
     }
@@ -123,19 +148,15 @@ impl Pool {
         let mut actions = Vec::new();
         self.choose_active(&mut actions);
         self.close_superfluous(&mut actions);
-        let (wanted, enough) = self.wanted_addresses(&pick);
-        if enough {
-            self.spare_at = None;
-            return (actions, None);
+        let wanted = self.wanted(&pick);
+        if wanted.is_empty() {
+            self.later = None;
         }
         let mut wait: Option<Duration> = None;
-        for wanted in wanted {
-            let failed = self.failures.get(&wanted.address).map(|(_, until)| *until);
-            let spare = wanted.spare.then(|| {
-                let at = || now + by_chance(SPREAD, &pick);
-                *self.spare_at.get_or_insert_with(at)
-            });
-            match failed.max(spare).filter(|until| *until > now) {
+        for Wanted { address, need } in wanted {
+            let failed = self.failures.get(&address).map(|(_, until)| *until);
+            let later = self.not_before(need, now, &pick);
+            match failed.max(later).filter(|until| *until > now) {
                 Some(until) => {
                     let pause = until - now;
                     wait = Some(wait.map_or(pause, |least| least.min(pause)));
@@ -145,17 +166,37 @@ impl Pool {
                     self.next_id += 1;
                     self.links.push(Link {
                         id,
-                        address: wanted.address.clone(),
+                        address: address.clone(),
+                        need,
                         hint: None,
                     });
-                    actions.push(Action::Open(id, wanted.address));
-                    self.spare_at = None;
+                    actions.push(Action::Open(id, address));
+                    self.later = None;
                     wait = None;
                     break;
                 }
             }
         }
         (actions, wait)
+    }
+
+    /// Chance is asked once for each stream that is missing.
+    fn not_before(
+        &mut self,
+        need: Need,
+        now: Instant,
+        pick: &impl Fn(usize) -> usize,
+    ) -> Option<Instant> {
+        let (least, most) = match need {
+            Need::Leader => return None,
+            Need::Spare => (GIVE_WAY, SPREAD),
+            Need::Better => (SPREAD, BETTER),
+        };
+        let (_, at) = *self.later.insert(match self.later {
+            Some((before, at)) if before == need => (before, at),
+            _ => (need, now + least + by_chance(most, pick)),
+        });
+        Some(at)
     }
 
     /// The stream whose replica says that it leads, by the largest term.
@@ -180,40 +221,79 @@ impl Pool {
     }
 
     /// One idle stream beside the active one is enough, and two to the same replica are one too
-    /// many.
+    /// many. A better one replaces the idle one when it has answered.
     fn close_superfluous(&mut self, actions: &mut Vec<Action>) {
         let active = self.active;
-        let mut kept: Vec<(LinkId, String)> = Vec::new();
-        let mut order: Vec<usize> = (0..self.links.len()).collect();
-        // The active one first, then the ones that answered, then the newest.
-        order.sort_by_key(|at| {
-            self.links.get(*at).map(|link| {
-                (
-                    Some(link.id) != active,
-                    link.hint.is_none(),
-                    std::cmp::Reverse(link.id),
-                )
-            })
+        let successor = self.successor().map(str::to_owned);
+        let mut order: Vec<&Link> = self.links.iter().collect();
+        order.sort_by_key(|link| {
+            (
+                Some(link.id) != active,
+                link.hint.is_none(),
+                Some(&link.address) != successor.as_ref(),
+                std::cmp::Reverse(link.id),
+            )
         });
-        for at in order {
-            let Some(link) = self.links.get(at) else {
-                continue;
-            };
+        let room = if active.is_some() { 2 } else { 3 };
+        let mut kept: Vec<(LinkId, &str)> = Vec::new();
+        for link in order {
             let double = kept.iter().any(|(_, address)| *address == link.address);
-            let room = if active.is_some() { 2 } else { 3 };
-            if double || kept.len() >= room {
+            let on_trial = link.need == Need::Better && link.hint.is_none();
+            if double || (kept.len() >= room && !on_trial) {
                 actions.push(Action::Close(link.id));
             } else {
-                kept.push((link.id, link.address.clone()));
+                kept.push((link.id, &link.address));
             }
         }
-        self.links
-            .retain(|link| kept.iter().any(|(id, _)| *id == link.id));
+        let kept: Vec<LinkId> = kept.into_iter().map(|(id, _)| id).collect();
+        self.links.retain(|link| kept.contains(&link.id));
     }
 
-    /// Addresses to dial, best first, without those that have a stream; and whether there are
-    /// enough streams.
-    fn wanted_addresses(&self, pick: &impl Fn(usize) -> usize) -> (Vec<Wanted>, bool) {
+    /// The replica that will lead when the leader is gone, as the leader says.
+    fn successor(&self) -> Option<&str> {
+        let active = self
+            .links
+            .iter()
+            .find(|link| Some(link.id) == self.active)?;
+        let replicas = &active.hint.as_ref()?.replicas;
+        let mut others = replicas.iter().filter(|other| **other != active.address);
+        others.next().map(String::as_str)
+    }
+
+    /// Addresses to dial, best first, without those that have a stream; none where there are enough streams.
+    fn wanted(&self, pick: &impl Fn(usize) -> usize) -> Vec<Wanted> {
+        let mut wanted = match self.active {
+            Some(id) => self.wanted_beside(id),
+            None => self.wanted_to_find(pick),
+        };
+        wanted.retain(|wanted| !self.links.iter().any(|link| link.address == wanted.address));
+        wanted
+    }
+
+    /// Beside the stream to the leader: one to the replica that leads next, or to another one.
+    fn wanted_beside(&self, active: LinkId) -> Vec<Wanted> {
+        let of = |address: &str, need| Wanted {
+            address: address.to_owned(),
+            need,
+        };
+        if self.links.len() < 2 {
+            let hint = self.links.iter().find(|link| link.id == active);
+            let hint = hint.and_then(|link| link.hint.as_ref());
+            let replicas = hint
+                .map(|hint| hint.replicas.as_slice())
+                .unwrap_or_default();
+            return replicas.iter().map(|one| of(one, Need::Spare)).collect();
+        }
+        let all_answered = self.links.iter().all(|link| link.hint.is_some());
+        let better = self.successor().filter(|_| all_answered);
+        better
+            .map(|one| of(one, Need::Better))
+            .into_iter()
+            .collect()
+    }
+
+    /// Without a stream to the leader.
+    fn wanted_to_find(&self, pick: &impl Fn(usize) -> usize) -> Vec<Wanted> {
         let mut wanted: Vec<Wanted> = Vec::new();
         let best = self
             .links
@@ -226,34 +306,33 @@ impl Pool {
             replicas.rotate_left(middle);
         }
         let unanswered = self.links.iter().any(|link| link.hint.is_none());
-        let enough = match (self.active, best) {
-            // An idle one is wanted where there is another replica.
-            (Some(_), _) => self.links.len() >= 2,
-            (None, Some(hint)) if !hint.leader_address.is_empty() => {
+        let enough = match best {
+            Some(hint) if !hint.leader_address.is_empty() => {
                 wanted.push(Wanted {
                     address: hint.leader_address.clone(),
-                    spare: false,
+                    need: Need::Leader,
                 });
                 self.links
                     .iter()
                     .any(|link| link.address == hint.leader_address)
             }
             // No leader is known: the streams there are will say. A second one widens the view.
-            (None, Some(_)) => self.links.len() >= 2 || unanswered,
-            (None, None) => unanswered,
+            Some(_) => self.links.len() >= 2 || unanswered,
+            None => unanswered,
         };
-        if self.active.is_none() {
-            replicas.push(self.bootstrap.clone());
+        if enough {
+            return Vec::new();
         }
+        replicas.push(self.bootstrap.clone());
         // Without a replica that has answered, none is to spare.
-        let spare = best.is_some();
-        wanted.extend(
-            replicas
-                .into_iter()
-                .map(|address| Wanted { address, spare }),
-        );
-        wanted.retain(|wanted| !self.links.iter().any(|link| link.address == wanted.address));
-        (wanted, enough)
+        let need = if best.is_some() {
+            Need::Spare
+        } else {
+            Need::Leader
+        };
+        let others = replicas.into_iter().map(|address| Wanted { address, need });
+        wanted.extend(others);
+        wanted
     }
 }
 

@@ -31,8 +31,8 @@ fn settled(now: Instant) -> (Pool, LinkId, LinkId) {
     let mut pool = Pool::new(SERVICE.into());
     let first = opened(&plan(&mut pool, now))[0].0;
     pool.hinted(first, hint("a:1", "a:1", 1));
-    let actions = plan(&mut pool, now);
-    assert_eq!(actions[0], Action::Activate(Some(first)));
+    assert_eq!(plan(&mut pool, now), [Action::Activate(Some(first))]);
+    let actions = plan(&mut pool, now + GIVE_WAY);
     let opened = opened(&actions);
     assert_eq!(opened.len(), 1);
     assert_eq!(opened[0].1, "b:1");
@@ -83,8 +83,9 @@ async fn an_idle_stream_whose_replica_becomes_leader_is_active_at_once() {
     pool.hinted(idle, hint("b:1", "b:1", 2));
     assert_eq!(plan(&mut pool, now), [Action::Activate(Some(idle))]);
     pool.ended(active, now, 0.0);
-    // Another idle one is opened, and not the one that just failed.
-    assert_eq!(opened(&plan(&mut pool, now))[0].1, "c:1");
+    assert_eq!(plan(&mut pool, now), []);
+    // Another idle one is opened in its time.
+    assert_eq!(opened(&plan(&mut pool, now + GIVE_WAY)).len(), 1);
 }
 
 #[tokio::test]
@@ -93,10 +94,9 @@ async fn when_the_leader_dies_the_idle_stream_leads_to_the_next() {
     let (mut pool, active, idle) = settled(now);
     pool.ended(active, now, 1.0);
     let (actions, wait) = pool.plan(now, |_| 0);
-    assert_eq!(actions[0], Action::Activate(None));
-    // `a` waits for its backoff; another replica is asked meanwhile.
-    assert_eq!(opened(&actions)[0].1, "c:1");
-    assert_eq!(wait, None);
+    assert_eq!(actions, [Action::Activate(None)]);
+    // `a` is not dialled before an election has had its time: `b` will say.
+    assert_eq!(wait, Some(Duration::from_millis(1_600)));
     pool.hinted(
         idle,
         LeaderHint {
@@ -115,10 +115,10 @@ async fn a_stream_to_spare_waits_a_time_by_chance_and_one_to_the_next_leader_doe
     // The leader's address is tried again after its pause; the third replica is not needed yet.
     let (actions, wait) = pool.plan(now, |most| most / 2);
     assert_eq!(actions, [Action::Activate(None)]);
-    assert_eq!(wait, Some(Duration::from_millis(100)));
+    assert_eq!(wait, Some(Duration::from_millis(1_600)));
     // Chance is asked once for each stream that is missing.
     let (_, wait) = pool.plan(now, |most| most - 1);
-    assert_eq!(wait, Some(Duration::from_millis(100)));
+    assert_eq!(wait, Some(Duration::from_millis(1_600)));
     pool.hinted(idle, hint("b:1", "c:1", 2));
     let (actions, _) = pool.plan(now, |most| most - 1);
     let dialled = opened(&actions);
@@ -130,9 +130,56 @@ async fn a_stream_to_spare_waits_a_time_by_chance_and_one_to_the_next_leader_doe
     // The idle one ends: another is opened, and not at once.
     pool.ended(idle, now, 1.0);
     let (actions, wait) = pool.plan(now, |most| most / 2);
-    assert_eq!((actions, wait), (vec![], Some(SPREAD / 2)));
-    let at = now + SPREAD / 2;
+    assert_eq!((actions, wait), (vec![], Some(GIVE_WAY + SPREAD / 2)));
+    let at = now + GIVE_WAY + SPREAD / 2;
     assert_eq!(opened(&plan(&mut pool, at)).len(), 1);
+}
+
+#[tokio::test]
+async fn a_lost_leader_that_is_elected_again_is_dialled_at_once() {
+    let now = Instant::now();
+    let (mut pool, active, idle) = settled(now);
+    pool.ended(active, now, 1.0);
+    plan(&mut pool, now);
+    pool.hinted(idle, hint("b:1", "a:1", 2));
+    assert_eq!(opened(&plan(&mut pool, now))[0].1, "a:1");
+}
+
+#[tokio::test]
+async fn the_idle_stream_is_at_the_replica_that_would_lead_next() {
+    let now = Instant::now();
+    let mut pool = Pool::new(SERVICE.into());
+    let leader = opened(&plan(&mut pool, now))[0].0;
+    let leads = |replicas: [&str; 3]| LeaderHint {
+        replicas: replicas.map(str::to_owned).to_vec(),
+        ..hint("a:1", "a:1", 1)
+    };
+    pool.hinted(leader, leads(["a:1", "c:1", "b:1"]));
+    plan(&mut pool, now);
+    // The order is the leader's, whatever chance says.
+    let (actions, _) = pool.plan(now + GIVE_WAY + SPREAD, |most| most - 1);
+    let (idle, address) = opened(&actions)[0];
+    assert_eq!(address, "c:1");
+    pool.hinted(idle, hint("c:1", "a:1", 1));
+    assert_eq!(pool.plan(now, |_| 0), (vec![], None));
+
+    // It is another one now: the stream there is kept until that one answers.
+    pool.hinted(leader, leads(["a:1", "b:1", "c:1"]));
+    assert_eq!(pool.plan(now, |_| 0), (vec![], Some(SPREAD)));
+    let actions = plan(&mut pool, now + SPREAD);
+    let (better, address) = opened(&actions)[0];
+    assert_eq!((actions.len(), address), (1, "b:1"));
+    assert_eq!(pool.plan(now + SPREAD, |_| 0), (vec![], None));
+    pool.hinted(better, hint("b:1", "a:1", 1));
+    assert_eq!(plan(&mut pool, now + SPREAD), [Action::Close(idle)]);
+
+    // One that cannot be reached costs nothing but the dial.
+    pool.hinted(leader, leads(["a:1", "c:1", "b:1"]));
+    plan(&mut pool, now);
+    let (vain, _) = opened(&plan(&mut pool, now + SPREAD))[0];
+    pool.ended(vain, now + SPREAD, 1.0);
+    assert_eq!(pool.plan(now + SPREAD, |_| 0), (vec![], Some(SPREAD)));
+    assert_eq!(pool.links.len(), 2);
 }
 
 #[tokio::test]
@@ -158,7 +205,7 @@ async fn a_stream_that_answers_forgets_its_failures() {
     let (mut pool, active, _) = settled(now);
     pool.ended(active, now, 1.0);
     assert_eq!(pool.failures.len(), 1);
-    let later = now + Duration::from_secs(1);
+    let later = now + Duration::from_secs(2);
     let actions = plan(&mut pool, later);
     let (id, address) = opened(&actions)[0];
     assert_eq!(address, "a:1");
@@ -172,7 +219,8 @@ async fn two_streams_to_one_replica_become_one() {
     let mut pool = Pool::new(SERVICE.into());
     let first = opened(&plan(&mut pool, now))[0].0;
     pool.hinted(first, hint("c:1", "", 1));
-    let actions = plan(&mut pool, now);
+    plan(&mut pool, now);
+    let actions = plan(&mut pool, now + GIVE_WAY);
     let second = opened(&actions)[0];
     assert_eq!(second.1, "a:1");
     // Behind another name it was the same replica all along.

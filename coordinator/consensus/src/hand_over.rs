@@ -15,9 +15,10 @@ use crate::error::{HandOverError, LeaveError};
 use crate::node::{Member, Node};
 use crate::position::NodeId;
 
-/// Bound of asking the voters who would take over. The first that is close in the log is taken, so
-/// that one which does not answer costs nothing.
+/// Bound of asking the voters who would take over.
 const ASK: Duration = Duration::from_millis(300);
+/// Once one is found that is close in the log, each further answer is waited for so long: one that does not come costs nothing.
+const PREFER: Duration = Duration::from_millis(20);
 /// A voter that lacks no more entries than this has them before it is elected.
 const CLOSE: u64 = 10;
 /// A voter that lacks more entries than this would keep everyone waiting.
@@ -109,15 +110,20 @@ async fn successor(node: &Node, member: &Member) -> Option<u64> {
         (right && answer.fit).then_some((lag, voter))
     });
     let mut answers: FuturesUnordered<_> = asked.collect();
-    let mut best: Option<(u64, u64)> = None;
-    while let Some(answer) = answers.next().await {
-        let Some((lag, voter)) = answer else { continue };
-        if lag <= CLOSE {
-            return Some(voter);
+    let mut all: Vec<(u64, u64)> = Vec::new();
+    let first = |all: &[(u64, u64)]| {
+        let close = all.iter().filter(|(lag, _)| *lag <= CLOSE);
+        close.map(|(_, voter)| *voter).min()
+    };
+    let mut patience = ASK;
+    while let Ok(Some(answer)) = tokio::time::timeout(patience, answers.next()).await {
+        all.extend(answer);
+        // Those that stand for election first are expected to lead next, and are waited for a little.
+        if first(&all).is_some() {
+            patience = PREFER;
         }
-        best = Some(best.map_or((lag, voter), |best| best.min((lag, voter))));
     }
-    best.map(|(_, voter)| voter)
+    first(&all).or_else(|| all.into_iter().min().map(|(_, voter)| voter))
 }
 
 /// See [`Consensus::leave`](crate::Consensus::leave).

@@ -60,7 +60,7 @@ pub struct Status {
     pub snapshot_index: u64,
     /// Index of the last entry cut from its log.
     pub purged_index: u64,
-    /// All members, itself among them.
+    /// All members, itself among them. Voters stand for election in this order when a leader is lost.
     pub members: Vec<MemberStatus>,
     /// No change of members is under way. While one is, the old voters and the new ones each have
     /// to agree, so fewer may be lost.

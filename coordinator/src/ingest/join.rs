@@ -5,15 +5,14 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 
 use super::{
-    Addresses, IngestCollector, IngestFigures, IngestLimits, IngestParts, StreamSlots, leadership,
-    serve,
+    Addresses, IngestCollector, IngestFigures, IngestLimits, IngestParts, StreamSlots, serve,
 };
 use crate::clock::Clock;
 use crate::identity::Identity;
 use crate::service::Service;
 
 /// Has `service` take agents' streams on `listener` for as long as it runs. `addresses` is where they
-/// find its leader.
+/// find the others.
 pub fn serve_agents(
     service: &mut Service,
     listener: TcpListener,
@@ -26,14 +25,12 @@ pub fn serve_agents(
         figures: figures.clone(),
         slots: slots.clone(),
     }));
-    let consensus = service.consensus.clone();
-    let told = leadership::told(&consensus);
     let parts = IngestParts {
         identity,
         store: service.store.clone(),
         world: service.world.clone(),
         wanted: service.wanted.clone(),
-        leadership: told.subscribe(),
+        leading: service.leading.clone(),
         addresses,
         clock,
         limits: IngestLimits::default(),
@@ -41,15 +38,6 @@ pub fn serve_agents(
         slots,
         stop: service.stop.clone(),
     };
-    let stop = service.stop.clone();
-    service.spawn("agents' view of leadership", async move {
-        tokio::select! {
-            () = leadership::follow(consensus, told) => {}
-            // The sender goes with it; the streams are ended by the same token.
-            () = stop.cancelled() => {}
-        }
-        String::new()
-    });
     service.spawn("agents' server", async move {
         let served = serve(listener, parts).await;
         served

@@ -7,7 +7,6 @@ mod binding;
 mod directives;
 mod figures;
 mod join;
-mod leadership;
 mod limits;
 mod series;
 mod serve;

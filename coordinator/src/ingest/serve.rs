@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::BoxStream;
-use neap_consensus::Leadership;
 use neap_proto::node::node_service_server::{NodeService, NodeServiceServer};
 use neap_proto::node::{AgentMessage, CoordinatorMessage};
 use tokio::net::TcpListener;
@@ -20,6 +19,7 @@ use crate::clock::Clock;
 use crate::identity::{
     CallerError, ConnectionLimits, Identity, IdentityError, TlsIncoming, TokenError,
 };
+use crate::leading::Leading;
 use crate::signals::{SignalStore, WantedWatch};
 use crate::world::World;
 
@@ -34,34 +34,30 @@ const OUTBOX: usize = 16;
 /// Where coordinators take agents' streams.
 #[derive(Clone)]
 pub struct Addresses {
-    /// Name of this coordinator.
-    pub name: String,
-    /// What comes after a coordinator's name: `.neap-coordinator-peers.neap.svc:9700`.
-    pub suffix: String,
-    /// The names of all coordinators, this one included.
-    pub members: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
+    /// Of this coordinator: `neap-coordinator-0.neap-coordinator-peers.neap.svc:9700`.
+    pub own: String,
+    /// Of the coordinator with this name.
+    pub of: Arc<dyn Fn(&str) -> String + Send + Sync>,
+    /// The names of the coordinators there are to be: who is asked for until they have met.
+    pub expected: Vec<String>,
 }
 
 impl Addresses {
-    pub(super) fn of(&self, name: &str) -> String {
-        format!("{name}{}", self.suffix)
-    }
-
-    pub(super) fn own(&self) -> String {
-        self.of(&self.name)
-    }
-
-    pub(super) fn all(&self) -> Vec<String> {
-        let mut all: Vec<String> = (self.members)().iter().map(|name| self.of(name)).collect();
-        all.sort();
-        all
+    /// Of all coordinators, in the order of `members`.
+    pub(super) fn all(&self, members: &[String]) -> Vec<String> {
+        let names = if members.is_empty() {
+            &self.expected
+        } else {
+            members
+        };
+        names.iter().map(|name| (self.of)(name)).collect()
     }
 }
 
 impl std::fmt::Debug for Addresses {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Addresses")
-            .field("suffix", &self.suffix)
+            .field("own", &self.own)
             .finish_non_exhaustive()
     }
 }
@@ -77,8 +73,8 @@ pub struct IngestParts {
     pub world: Arc<World>,
     /// What agents are to read.
     pub wanted: WantedWatch,
-    /// Who leads; this replica itself only while it holds its lease.
-    pub leadership: watch::Receiver<Leadership>,
+    /// Who leads, and who may next.
+    pub leading: watch::Receiver<Leading>,
     /// Where coordinators are.
     pub addresses: Addresses,
     /// Time.

@@ -183,11 +183,10 @@ impl LocalCoordinator {
             .await
             .map_err(UpError::Start)?;
         let agents = listener.local_addr().map_err(UpError::Start)?;
-        // A cluster of one has no names: the address is all there is.
         let addresses = Addresses {
-            name: String::new(),
-            suffix: agents.to_string(),
-            members: Arc::new(|| vec![String::new()]),
+            own: agents.to_string(),
+            expected: Vec::new(),
+            of: Arc::new(move |_| agents.to_string()),
         };
         ingest::serve_agents(&mut service, listener, identity, addresses, clock.clone());
 

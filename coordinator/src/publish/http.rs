@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
 use neap_consensus::{Consensus, LeaderId};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use super::explain::Explain;
 use super::table::LeaderTable;
@@ -17,6 +18,7 @@ use super::top_query::TopQuery;
 use super::{list, top};
 use crate::clock::Clock;
 use crate::keys::TargetKey;
+use crate::leading::Leading;
 use crate::metrics::Metrics;
 use crate::poll::Poller;
 use crate::signals::SignalStore;
@@ -33,6 +35,8 @@ pub struct HttpState {
     pub followed: Arc<LeaderTable>,
     /// Leadership.
     pub consensus: Consensus,
+    /// Who leads, as others are told.
+    pub leading: watch::Receiver<Leading>,
     /// Objects.
     pub world: Arc<World>,
     /// Signals.
@@ -118,6 +122,7 @@ pub(crate) fn figures(state: &HttpState) -> Value {
 }
 
 impl HttpState {
+    /// Whether this replica decided last, so that what it knows is newer than what it was told.
     fn leads(&self) -> bool {
         self.consensus.leadership().borrow().is_self
     }
@@ -149,7 +154,7 @@ impl HttpState {
 }
 
 async fn status(State(state): State<HttpState>) -> Response {
-    let leadership = state.consensus.leadership().borrow().clone();
+    let leadership = state.leading.borrow().leadership.clone();
     let consensus = state.consensus.status();
     let sizes = state.world.sizes();
     let freshness: serde_json::Map<String, Value> = state
@@ -173,7 +178,7 @@ async fn status(State(state): State<HttpState>) -> Response {
     });
     let mut answer = figures(&state);
     // What only the leader knows comes from it.
-    if !leadership.is_self
+    if !state.leads()
         && let (Value::Object(answer), Value::Object(told)) = (&mut answer, state.followed.status())
     {
         answer.extend(told);
@@ -234,7 +239,7 @@ async fn seen(
         return refuse(StatusCode::BAD_REQUEST, fault);
     }
     if !state.leads() {
-        let leader = state.consensus.leadership().borrow().leader.clone();
+        let leader = state.leading.borrow().leadership.leader.clone();
         let fault = match leader {
             Some(leader) => format!(
                 "this replica follows, and agents stream to the leader alone: ask the leader {}",

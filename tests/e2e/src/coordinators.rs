@@ -45,15 +45,10 @@ impl Coordinator {
         self.pod.name_any()
     }
 
-    /// Whether it knows no leader, or is one that hears no other member.
+    /// Whether it knows no leader, itself included: one that hears no other member has no lease.
     #[must_use]
     pub fn is_alone(&self) -> bool {
-        let members = self.status["members"].as_array();
-        let mut others = members
-            .into_iter()
-            .flatten()
-            .filter(|member| member["name"] != self.name());
-        self.status["leader"].is_null() || self.status["leads"] == true && !others.any(heard_lately)
+        self.status["leader"].is_null()
     }
 
     fn address(&self) -> Result<IpAddr> {

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use neap_consensus::Leadership;
 use neap_proto::node::agent_message::Message as Up;
 use neap_proto::node::coordinator_message::Message as Down;
 use neap_proto::node::{Ack, AgentMessage, LeaderHint};
@@ -20,12 +19,11 @@ use crate::ingest::directives::{directives, message};
 use crate::ingest::figures::IngestFigures;
 use crate::ingest::limits::StreamSlot;
 use crate::ingest::spools::{allowed, too_many};
+use crate::leading::Leading;
 use crate::signals::WantedSignals;
 
 /// Unknown pods, missing addresses and silence are looked at this often.
 const LOOK_EACH: Duration = Duration::from_secs(1);
-/// Every so many looks the list of replicas is looked at.
-const HINT_EACH_LOOKS: u32 = 10;
 /// Samples are acknowledged at most this often.
 const ACK_EACH: Duration = Duration::from_secs(1);
 /// A review that could not be made is tried again after this.
@@ -46,14 +44,13 @@ pub(super) struct AgentFacts {
 /// A stream that said hello.
 pub(super) struct Session {
     opening: Opening,
-    leadership: watch::Receiver<Leadership>,
+    leading: watch::Receiver<Leading>,
     agent: AgentFacts,
     review: BoxFuture<'static, ReviewOutcome>,
     active: Option<Active>,
     last_hint: Option<LeaderHint>,
     /// Generation of the last directives of this stream.
     generation: u64,
-    looks: u32,
     _slot: StreamSlot,
 }
 
@@ -62,13 +59,12 @@ impl Session {
     pub(super) fn new(opening: Opening, agent: AgentFacts, slot: StreamSlot) -> Self {
         Self {
             review: review(&opening, Duration::ZERO),
-            leadership: opening.parts.leadership.clone(),
+            leading: opening.parts.leading.clone(),
             opening,
             agent,
             active: None,
             last_hint: None,
             generation: 0,
-            looks: 0,
             _slot: slot,
         }
     }
@@ -81,7 +77,7 @@ impl Session {
         let parts = self.opening.parts.clone();
         let mut wanted = parts.wanted.clone();
         wanted.mark_unchanged();
-        self.leadership.mark_unchanged();
+        self.leading.mark_unchanged();
         self.follow_leader().await?;
         let life = parts
             .clock
@@ -94,7 +90,7 @@ impl Session {
             tokio::select! {
                 biased;
                 () = parts.stop.cancelled() => return Err(Status::unavailable("the coordinator is stopping")),
-                changed = self.leadership.changed() => {
+                changed = self.leading.changed() => {
                     if changed.is_err() {
                         return Err(Status::unavailable("the coordinator is stopping"));
                     }
@@ -139,18 +135,21 @@ impl Session {
 
     /// Tells the agent who leads, and begins or ends taking samples.
     async fn follow_leader(&mut self) -> Result<(), Status> {
-        let leadership = self.leadership.borrow_and_update().clone();
+        let Leading {
+            leadership,
+            members,
+        } = self.leading.borrow_and_update().clone();
         let parts = self.opening.parts.clone();
         let hint = LeaderHint {
             is_leader: leadership.is_self,
             leader_address: leadership
                 .leader
                 .as_ref()
-                .map(|leader| parts.addresses.of(&leader.name))
+                .map(|leader| (parts.addresses.of)(&leader.name))
                 .unwrap_or_default(),
             term: leadership.term,
-            replicas: parts.addresses.all(),
-            address: parts.addresses.own(),
+            replicas: parts.addresses.all(&members),
+            address: parts.addresses.own.clone(),
         };
         if !leadership.is_self {
             self.active = None;
@@ -232,11 +231,6 @@ impl Session {
     async fn look(&mut self) -> Result<(), Status> {
         let parts = self.opening.parts.clone();
         let now = parts.clock.boottime();
-        self.looks = self.looks.wrapping_add(1);
-        if self.looks.is_multiple_of(HINT_EACH_LOOKS) {
-            // A member that came or went changes no leadership.
-            self.follow_leader().await?;
-        }
         let Some(active) = &mut self.active else {
             return Ok(());
         };

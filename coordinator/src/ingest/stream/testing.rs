@@ -25,11 +25,14 @@ use crate::identity::testing::{ISSUER, TokenMaker};
 use crate::identity::{Identity, IdentityConfig};
 use crate::ingest::serve::{Addresses, IngestParts, serve};
 use crate::ingest::{IngestFigures, IngestLimits, StreamSlots};
+use crate::leading::Leading;
 use crate::signals::{ContainerId, SeriesKey, Signal, SignalLimits, SignalStore, WantedSignals};
 use crate::testing::api_server::ApiServer;
 use crate::world::World;
 
 pub(super) const REVIEW: &str = "/apis/authentication.k8s.io/v1/tokenreviews";
+/// Behind a coordinator's name.
+const PEERS: &str = ".neap-coordinator-peers.neap.svc:9700";
 /// Long enough for a loaded machine; a condition is waited for, never a time.
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -40,19 +43,19 @@ pub(super) struct Bench {
     pub(super) world: Arc<World>,
     pub(super) store: Arc<SignalStore>,
     pub(super) wanted: watch::Sender<Arc<WantedSignals>>,
-    pub(super) leadership: watch::Sender<Leadership>,
+    pub(super) leading: watch::Sender<Leading>,
     pub(super) figures: Arc<IngestFigures>,
     endpoint: Endpoint,
     _stop: DropGuard,
 }
 
-pub(super) fn leader(is_self: bool, term: u64) -> Leadership {
+pub(super) fn leader(is_self: bool, term: u64) -> Leading {
     let name = if is_self {
         "neap-coordinator-0"
     } else {
         "neap-coordinator-1"
     };
-    Leadership {
+    let leadership = Leadership {
         node: Some(NodeId(1)),
         term,
         leader: Some(Leader {
@@ -64,6 +67,10 @@ pub(super) fn leader(is_self: bool, term: u64) -> Leadership {
             address: format!("{name}:9701"),
         }),
         is_self,
+    };
+    Leading {
+        leadership,
+        members: Arc::new(["neap-coordinator-1".into(), "neap-coordinator-0".into()]),
     }
 }
 
@@ -102,7 +109,7 @@ pub(super) async fn bench() -> Bench {
     let world = Arc::new(World::new());
     let store = SignalStore::new(SignalLimits::default());
     let (wanted, wanted_watch) = watch::channel(Arc::new(WantedSignals::default()));
-    let (leadership, leadership_watch) = watch::channel(leader(true, 3));
+    let (leading, leading_watch) = watch::channel(leader(true, 3));
     let figures = Arc::new(IngestFigures::default());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -111,11 +118,11 @@ pub(super) async fn bench() -> Bench {
         store: store.clone(),
         world: world.clone(),
         wanted: wanted_watch,
-        leadership: leadership_watch,
+        leading: leading_watch,
         addresses: Addresses {
-            name: "neap-coordinator-0".into(),
-            suffix: ".neap-coordinator-peers.neap.svc:9700".into(),
-            members: Arc::new(|| vec!["neap-coordinator-1".into(), "neap-coordinator-0".into()]),
+            own: format!("neap-coordinator-0{PEERS}"),
+            expected: Vec::new(),
+            of: Arc::new(|name| format!("{name}{PEERS}")),
         },
         clock: Arc::new(clock.clone()),
         limits: IngestLimits::default(),
@@ -139,7 +146,7 @@ pub(super) async fn bench() -> Bench {
         world,
         store,
         wanted,
-        leadership,
+        leading,
         figures,
         endpoint,
         _stop: stop.drop_guard(),

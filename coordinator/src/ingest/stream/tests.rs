@@ -228,7 +228,7 @@ async fn directives_follow_what_is_wanted_and_who_leads() {
         Some(vec!["10.0.0.9".to_owned()])
     );
 
-    bench.leadership.send_replace(leader(false, 4));
+    bench.leading.send_replace(leader(false, 4));
     let Down::Leader(hint) = agent.hear().await.unwrap() else {
         panic!()
     };
@@ -237,7 +237,7 @@ async fn directives_follow_what_is_wanted_and_who_leads() {
         hint.leader_address,
         "neap-coordinator-1.neap-coordinator-peers.neap.svc:9700"
     );
-    bench.leadership.send_replace(leader(true, 5));
+    bench.leading.send_replace(leader(true, 5));
     let Down::Leader(hint) = agent.hear().await.unwrap() else {
         panic!()
     };
@@ -276,7 +276,7 @@ async fn a_stream_ends_with_its_token() {
     let mut agent = bench.agent("n1").await;
     assert!(matches!(agent.hear().await.unwrap(), Down::Leader(_)));
     // An idle stream: silence would end an active one first.
-    bench.leadership.send_replace(leader(false, 4));
+    bench.leading.send_replace(leader(false, 4));
     loop {
         if matches!(agent.hear().await.unwrap(), Down::Leader(hint) if !hint.is_leader) {
             break;

@@ -42,7 +42,7 @@ async fn images(bed: &Bed) -> Result<Vec<String>> {
 }
 
 /// Rolls every pod to `tag` while the load rises once a second, and gives how often it rose.
-async fn roll(targets: &mut Targets, tag: &str) -> Result<u32> {
+pub(crate) async fn roll(targets: &mut Targets, tag: &str) -> Result<u32> {
     helm(&["--set", &format!("image.tag={tag}")])?;
     let mut rises = 0;
     loop {
