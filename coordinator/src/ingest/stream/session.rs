@@ -13,6 +13,7 @@ use tonic::{Status, Streaming};
 
 use super::opening::{Opening, review};
 use super::samples::{Active, refusal};
+use crate::clock::Boottime;
 use crate::identity::ReviewOutcome;
 use crate::ingest::binding::Bindings;
 use crate::ingest::directives::{directives, message};
@@ -24,6 +25,9 @@ use crate::signals::WantedSignals;
 
 /// Unknown pods, missing addresses and silence are looked at this often.
 const LOOK_EACH: Duration = Duration::from_secs(1);
+/// A leader that has been without a lease for so long ends the streams that it took samples on: a lease that is only late must
+/// not make all agents dial anew.
+const WITHOUT_LEASE: Duration = Duration::from_secs(1);
 /// Samples are acknowledged at most this often.
 const ACK_EACH: Duration = Duration::from_secs(1);
 /// A review that could not be made is tried again after this.
@@ -48,6 +52,8 @@ pub(super) struct Session {
     agent: AgentFacts,
     review: BoxFuture<'static, ReviewOutcome>,
     active: Option<Active>,
+    /// Since when it took samples no more and knew nobody who does.
+    deposed: Option<Boottime>,
     last_hint: Option<LeaderHint>,
     /// Generation of the last directives of this stream.
     generation: u64,
@@ -63,6 +69,7 @@ impl Session {
             opening,
             agent,
             active: None,
+            deposed: None,
             last_hint: None,
             generation: 0,
             _slot: slot,
@@ -151,6 +158,11 @@ impl Session {
             replicas: parts.addresses.all(&members),
             address: parts.addresses.own.clone(),
         };
+        if leadership.leader.is_some() {
+            self.deposed = None;
+        } else if self.active.is_some() {
+            self.deposed = Some(parts.clock.boottime());
+        }
         if !leadership.is_self {
             self.active = None;
         }
@@ -231,6 +243,14 @@ impl Session {
     async fn look(&mut self) -> Result<(), Status> {
         let parts = self.opening.parts.clone();
         let now = parts.clock.boottime();
+        if self
+            .deposed
+            .is_some_and(|since| now.since(since) >= WITHOUT_LEASE)
+        {
+            return Err(Status::unavailable(
+                "this coordinator led, its lease has ended, and it knows no other leader",
+            ));
+        }
         let Some(active) = &mut self.active else {
             return Ok(());
         };

@@ -249,6 +249,33 @@ async fn directives_follow_what_is_wanted_and_who_leads() {
 }
 
 #[tokio::test]
+async fn a_leader_that_stays_without_a_lease_ends_its_streams() {
+    let bench = bench().await;
+    let mut agent = bench.agent("n1").await;
+    assert!(matches!(agent.hear().await.unwrap(), Down::Leader(hint) if hint.is_leader));
+    assert!(matches!(agent.hear().await.unwrap(), Down::Directives(_)));
+    let nobody = || {
+        let mut leading = leader(false, 3);
+        leading.leadership.leader = None;
+        leading
+    };
+    // Late, and there again: nothing ends.
+    for (now, leads) in [(nobody(), false), (leader(true, 3), true)] {
+        bench.leading.send_replace(now);
+        assert!(
+            matches!(agent.hear().await.unwrap(), Down::Leader(hint) if hint.is_leader == leads)
+        );
+    }
+    assert!(matches!(agent.hear().await.unwrap(), Down::Directives(_)));
+    bench.leading.send_replace(nobody());
+    assert!(matches!(agent.hear().await.unwrap(), Down::Leader(hint) if !hint.is_leader));
+    bench.clock.advance(Duration::from_secs(1));
+    let status = agent.end().await;
+    assert_eq!(status.code(), Code::Unavailable);
+    assert!(status.message().contains("lease has ended"), "{status}");
+}
+
+#[tokio::test]
 async fn a_token_that_the_api_server_refuses_ends_its_stream() {
     let bench = bench().await;
     let mut agent = bench.agent("n1").await;
