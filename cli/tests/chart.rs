@@ -1,7 +1,7 @@
 //! The picture of a simulation, byte for byte. After a change that is meant, look at the new picture
 //! and write it with `NEAP_UPDATE_GOLDEN=1 cargo test -p neap --test chart`.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::Command;
 
 const SPEC: &str = "\
@@ -71,7 +71,7 @@ fn the_chart_is_the_golden_one() {
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    let golden = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let golden = Path::new("tests/golden");
     let found = [
         ("chart.svg", std::fs::read_to_string(&chart).unwrap()),
         ("chart.csv", String::from_utf8(output.stdout).unwrap()),

@@ -24,10 +24,7 @@ const TARGETS: &[(&str, i64)] = &[("default/web", 1), ("default/worker", 0)];
 const REPLICAS: &str = "/tmp/neap-quickstart/spool";
 
 fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .unwrap()
-        .to_owned()
+    Path::new("..").canonicalize().unwrap()
 }
 
 /// The command of the README's first block that runs `neap up`.

@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use neap::load::{Point, Series};
@@ -56,8 +56,7 @@ const NOT_OF_A_LOAD: [&str; 4] = [
 
 #[test]
 fn recorded_sequences_come_out_as_recorded() {
-    let folder =
-        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../coordinator/engine/tests/vectors");
+    let folder = Path::new("../coordinator/engine/tests/vectors");
     let path = folder.join("behavior_sequences.open.jsonl.gz");
     let file = File::open(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let lines = BufReader::new(flate2::read::MultiGzDecoder::new(file)).lines();

@@ -259,7 +259,7 @@ fn directory() -> Option<PathBuf> {
     if let Some(path) = std::env::var_os("NEAP_KEDA_VECTORS") {
         return Some(PathBuf::from(path));
     }
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/vectors");
+    let beside = PathBuf::from("../../../shared/vectors");
     beside.is_dir().then_some(beside)
 }
 

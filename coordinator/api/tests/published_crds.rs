@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 const MAX_BYTES: usize = 200 * 1024;
 
 fn chart_directory() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../charts/neap/charts/neap-crds/crds")
+    PathBuf::from("../../charts/neap/charts/neap-crds/crds")
 }
 
 fn definition(kind: &str) -> Value {

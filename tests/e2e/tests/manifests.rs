@@ -15,9 +15,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 fn manifest(name: &str) -> Option<PathBuf> {
     let shared = std::env::var_os("NEAP_MANIFESTS")
         .map(PathBuf::from)
-        .unwrap_or_else(|| {
-            PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/manifests")
-        });
+        .unwrap_or_else(|| PathBuf::from("../../../shared/manifests"));
     let path = shared.join(name);
     if path.is_file() {
         return Some(path);

@@ -12,7 +12,7 @@ use serde_json::Value;
 pub(crate) const KUBE_VERSION: &str = "1.36.0";
 
 pub(crate) fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+    Path::new("../..").canonicalize().unwrap()
 }
 
 pub(crate) fn helm() -> Option<PathBuf> {

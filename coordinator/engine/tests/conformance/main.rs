@@ -25,7 +25,7 @@ use vectors::{Schema, VectorFile};
 fn folder() -> PathBuf {
     match std::env::var_os("NEAP_VECTORS") {
         Some(folder) => PathBuf::from(folder),
-        None => PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/vectors"),
+        None => PathBuf::from("tests/vectors"),
     }
 }
 

@@ -23,7 +23,7 @@ use replay::{Load, Run, replay};
 use sequences::Sequence;
 
 fn sequences() -> Vec<Sequence> {
-    let open = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/vectors");
+    let open = || PathBuf::from("tests/vectors");
     let folder = std::env::var_os("NEAP_VECTORS").map_or_else(open, PathBuf::from);
     let files = vectors::files(&folder);
     let files = files
