@@ -224,13 +224,13 @@ impl Pool {
     /// many. A better one replaces the idle one when it has answered.
     fn close_superfluous(&mut self, actions: &mut Vec<Action>) {
         let active = self.active;
-        let successor = self.successor().map(str::to_owned);
+        let successor = self.successor();
         let mut order: Vec<&Link> = self.links.iter().collect();
         order.sort_by_key(|link| {
             (
                 Some(link.id) != active,
                 link.hint.is_none(),
-                Some(&link.address) != successor.as_ref(),
+                Some(link.address.as_str()) != successor,
                 std::cmp::Reverse(link.id),
             )
         });
@@ -249,21 +249,30 @@ impl Pool {
         self.links.retain(|link| kept.contains(&link.id));
     }
 
-    /// The replica that will lead when the leader is gone, as the leader says.
-    fn successor(&self) -> Option<&str> {
-        let active = self
+    /// The replicas beside the leader, as it says: the one that will lead when it is gone comes first. None without a
+    /// stream to the leader.
+    fn others(&self) -> impl Iterator<Item = &str> {
+        let mut active = self
             .links
             .iter()
-            .find(|link| Some(link.id) == self.active)?;
-        let replicas = &active.hint.as_ref()?.replicas;
-        let mut others = replicas.iter().filter(|other| **other != active.address);
-        others.next().map(String::as_str)
+            .filter(|link| Some(link.id) == self.active);
+        let said = active
+            .next()
+            .and_then(|link| Some((link, link.hint.as_ref()?)));
+        said.into_iter().flat_map(|(link, hint)| {
+            let replicas = hint.replicas.iter().map(String::as_str);
+            replicas.filter(|other| *other != link.address)
+        })
+    }
+
+    fn successor(&self) -> Option<&str> {
+        self.others().next()
     }
 
     /// Addresses to dial, best first, without those that have a stream; none where there are enough streams.
     fn wanted(&self, pick: &impl Fn(usize) -> usize) -> Vec<Wanted> {
         let mut wanted = match self.active {
-            Some(id) => self.wanted_beside(id),
+            Some(_) => self.wanted_beside(),
             None => self.wanted_to_find(pick),
         };
         wanted.retain(|wanted| !self.links.iter().any(|link| link.address == wanted.address));
@@ -271,25 +280,19 @@ impl Pool {
     }
 
     /// Beside the stream to the leader: one to the replica that leads next, or to another one.
-    fn wanted_beside(&self, active: LinkId) -> Vec<Wanted> {
-        let of = |address: &str, need| Wanted {
-            address: address.to_owned(),
-            need,
+    fn wanted_beside(&self) -> Vec<Wanted> {
+        let of = |need| {
+            move |address: &str| Wanted {
+                address: address.to_owned(),
+                need,
+            }
         };
         if self.links.len() < 2 {
-            let hint = self.links.iter().find(|link| link.id == active);
-            let hint = hint.and_then(|link| link.hint.as_ref());
-            let replicas = hint
-                .map(|hint| hint.replicas.as_slice())
-                .unwrap_or_default();
-            return replicas.iter().map(|one| of(one, Need::Spare)).collect();
+            return self.others().map(of(Need::Spare)).collect();
         }
         let all_answered = self.links.iter().all(|link| link.hint.is_some());
         let better = self.successor().filter(|_| all_answered);
-        better
-            .map(|one| of(one, Need::Better))
-            .into_iter()
-            .collect()
+        better.map(of(Need::Better)).into_iter().collect()
     }
 
     /// Without a stream to the leader.
