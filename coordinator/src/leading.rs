@@ -52,13 +52,11 @@ pub(crate) async fn follow(consensus: Consensus, told: watch::Sender<Leading>) {
         } else {
             shown
         };
-        if !shown.is_self {
-            leads_since = None;
-        }
-        let leads_for = shown
-            .is_self
-            .then(|| leads_since.get_or_insert_with(Instant::now).elapsed());
-        let members = members(&consensus.status(), &shown, leads_for.unwrap_or_default());
+        leads_since = leads_since
+            .or_else(|| Some(Instant::now()))
+            .filter(|_| shown.is_self);
+        let leads_for = leads_since.map(|since| since.elapsed()).unwrap_or_default();
+        let members = members(&consensus.status(), &shown, leads_for);
         told.send_if_modified(|before| {
             let next = Leading {
                 leadership: shown,

@@ -31,6 +31,8 @@ pub enum ProcessError {
 /// # Errors
 /// [`ProcessError`].
 pub fn run(clock: Arc<dyn Clock>) -> Result<(), ProcessError> {
+    let config = Config::parse();
+    log_to_stderr(config.log_format);
     // Two TLS libraries' defaults meet in this process: the choice is made once, before either asks.
     if rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
@@ -38,8 +40,6 @@ pub fn run(clock: Arc<dyn Clock>) -> Result<(), ProcessError> {
     {
         return Err(ProcessError::TlsProvider);
     }
-    let config = Config::parse();
-    log_to_stderr(config.log_format);
     // Each agent's stream is a descriptor, and the soft limit is often 1,024.
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
         tracing::warn!(%error, "the limit of open files stays as it is");
