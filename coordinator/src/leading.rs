@@ -200,17 +200,8 @@ mod tests {
             last_ack,
         };
         let mut status = Status {
-            cluster: String::new(),
             node: Some(NodeId(3)),
             role: Role::Leader,
-            term: 1,
-            leader: None,
-            leader_heard: None,
-            last_index: 0,
-            committed_index: 0,
-            applied: None,
-            snapshot_index: 0,
-            purged_index: 0,
             members: vec![
                 member(1, true, ago(5_001)),
                 member(2, false, ago(10)),
@@ -218,10 +209,7 @@ mod tests {
                 member(4, true, ago(10)),
                 member(5, true, None),
             ],
-            settled: true,
-            fsync: Default::default(),
-            log_bytes: 0,
-            stopped: None,
+            ..Status::default()
         };
         let order = |status: &Status, seconds| {
             let members = members(

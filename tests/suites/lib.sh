@@ -1,6 +1,11 @@
 # Shared by the suites: counting, and the closing line that tests/run reads.
 passed=0 failed=0
 
+# at_exit COMMAND: runs it when the suite ends, before what was named earlier.
+exits=
+at_exit() { exits="$1; $exits"; }
+trap 'eval "$exits"' EXIT
+
 # check NAME COMMAND...: runs the command, shows its output only when it fails.
 check() {
   local name=$1 out
@@ -44,8 +49,15 @@ use_own_bed() {
   bed_tools=$(cd "$(dirname "${BASH_SOURCE[0]}")/../bed" && pwd)
   bed_name=$1
   shift
-  trap '"$bed_tools/down" "$bed_name" >/dev/null 2>&1' EXIT
-  if ! "$bed_tools/up" --name "$bed_name" "$@"; then
+  # A suite that is stopped while its bed starts takes the start along.
+  "$bed_tools/up" --name "$bed_name" "$@" &
+  bed_start=$!
+  at_exit '[ -z "$bed_start" ] || { kill "$bed_start"; wait "$bed_start"; } 2>/dev/null
+    "$bed_tools/down" "$bed_name" >/dev/null 2>&1'
+  wait "$bed_start"
+  local status=$?
+  bed_start=
+  if [ $status -ne 0 ]; then
     failed=$((failed + 1))
     closing
     exit 1

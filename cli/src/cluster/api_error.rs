@@ -1,6 +1,6 @@
 //! The API server's refusals in kubectl's words.
 
-use crate::error::CliError;
+use crate::error::{CliError, innermost};
 
 /// `error` as kubectl would print it.
 pub(crate) fn from_api(error: kube::Error) -> CliError {
@@ -16,17 +16,6 @@ pub(crate) fn from_api(error: kube::Error) -> CliError {
                 message: status.message.clone(),
             }
         }
-        other => CliError::Unreachable(innermost(&other)),
+        other => CliError::Unreachable(innermost(&other).to_string()),
     }
-}
-
-/// The last cause, which says most.
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = error.to_string();
-        cause = error.source();
-    }
-    text
 }

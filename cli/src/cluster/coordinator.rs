@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::flags::CoordinatorFlags;
 use super::{Cluster, ClusterFlags, from_api};
-use crate::error::CliError;
+use crate::error::{CliError, innermost};
 
 /// The coordinator's HTTP port.
 const PORT: u16 = 9702;
@@ -198,13 +198,8 @@ async fn direct(
     client: &reqwest::Client,
     path: &str,
 ) -> Result<Option<Vec<u8>>, CliError> {
-    let unreachable = |error: reqwest::Error| {
-        let mut cause: &dyn std::error::Error = &error;
-        while let Some(deeper) = cause.source() {
-            cause = deeper;
-        }
-        CliError::Unreachable(format!("{base}: {cause}"))
-    };
+    let unreachable =
+        |error: reqwest::Error| CliError::Unreachable(format!("{base}: {}", innermost(&error)));
     let address = format!("{}{path}", base.as_str().trim_end_matches('/'));
     let mut response = client.get(address).send().await.map_err(unreachable)?;
     let status = response.status();

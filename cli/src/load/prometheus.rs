@@ -7,6 +7,7 @@ use neap_units::{MilliValue, Timestamp};
 use serde::Deserialize;
 
 use super::series::{MAX_POINTS, Point, Series, SeriesError};
+use crate::error::innermost;
 
 /// Prometheus refuses a range query with more points than this for a series.
 pub const MAX_POINTS_PER_QUERY: i64 = 11_000;
@@ -200,19 +201,13 @@ async fn answer(
 
 /// The address without credentials, and what the transport said.
 fn unreachable(base: &reqwest::Url, error: &reqwest::Error) -> PrometheusError {
-    let mut reason = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        reason = cause.to_string();
-        source = cause.source();
-    }
     let port = base
         .port()
         .map(|port| format!(":{port}"))
         .unwrap_or_default();
     PrometheusError::Unreachable {
         address: format!("{}{port}", base.host_str().unwrap_or_default()),
-        reason,
+        reason: innermost(error).to_string(),
     }
 }
 

@@ -218,22 +218,10 @@ impl Consensus {
     /// What the member is and knows.
     pub fn status(&self) -> Status {
         let mut status = Status {
-            cluster: String::new(),
-            node: None,
-            role: Role::Joining,
-            term: 0,
-            leader: None,
-            leader_heard: None,
-            last_index: 0,
-            committed_index: 0,
-            applied: None,
-            snapshot_index: 0,
-            purged_index: 0,
-            members: Vec::new(),
-            settled: false,
             fsync: self.node.stats.get(),
             log_bytes: self.node.log.bytes(),
             stopped: self.node.stop_reason(),
+            ..Status::default()
         };
         if let Some(member) = self.node.member() {
             describe(&mut status, member);

@@ -5,9 +5,10 @@ use std::time::Duration;
 use crate::position::{LeaderId, LogPosition, NodeId};
 
 /// What a member is at the moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Role {
     /// Not yet in a cluster.
+    #[default]
     Joining,
     /// Receives the log and does not vote.
     Learner,
@@ -35,8 +36,9 @@ impl Role {
     }
 }
 
-/// One member's view of itself and, while it leads, of the others.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One member's view of itself and, while it leads, of the others. The default is that of a member
+/// that has not joined.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Status {
     /// Identity of the cluster; changes when a lost majority was recovered. Empty before joining.
     pub cluster: String,

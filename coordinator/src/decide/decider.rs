@@ -141,8 +141,6 @@ pub struct Decider {
     /// Every kind of object has been listed: before that an owner of a target may not be known.
     listed: bool,
     pub(super) replay_over: bool,
-    /// Retry-After holds for the server, not for one target.
-    pub(super) writes_from: Boottime,
     pub(super) turns: Turns,
     pub(super) wanted: WantedIndex,
     pub(super) done: mpsc::Sender<Done>,
@@ -179,7 +177,6 @@ impl Decider {
             leading: None,
             listed: false,
             replay_over: false,
-            writes_from: now,
             turns,
             wanted: WantedIndex::new(),
             done,

@@ -64,7 +64,6 @@ impl Decider {
                         now
                     }
                     ScaleError::Throttled { retry_after } => {
-                        self.writes_from = self.writes_from.max(now + *retry_after);
                         target.pace.failed(now, Some(*retry_after))
                     }
                     _ => {

@@ -229,8 +229,9 @@ impl Decider {
         let contested = target.contest.is_contested(now);
         let owned = target.owner.is_neap();
         let paced = target.pace.allowed_from(now, contested).into_iter();
+        let open_from = self.turns.open_from();
         let wait = paced
-            .chain((self.writes_from > now).then_some(self.writes_from))
+            .chain((open_from > now).then_some(open_from))
             .max()
             .filter(|_| owned && evaluation.write.is_some());
         let evaluation = Arc::new(evaluation);

@@ -1,7 +1,8 @@
-//! Scale writes in turns: so many on their way at most, and each under the lease that holds when its
-//! turn comes.
+//! Scale writes in turns: so many on their way at most, each under the lease that holds when its
+//! turn comes, and none while the server has asked to wait.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use neap_consensus::Consensus;
@@ -24,6 +25,9 @@ pub(super) struct Turns {
     consensus: Consensus,
     clock: Arc<dyn Clock>,
     free: Arc<Semaphore>,
+    /// From when on the server takes writes again, as [`Boottime::as_micros`]. What it asks for holds
+    /// for all targets.
+    open_from: Arc<AtomicI64>,
 }
 
 impl Turns {
@@ -37,11 +41,19 @@ impl Turns {
             consensus,
             clock,
             free: Arc::new(Semaphore::new(AT_ONCE)),
+            open_from: Arc::new(AtomicI64::new(i64::MIN)),
         }
     }
 
+    /// From when on the server takes writes again; a time of the past where it does.
+    pub(super) fn open_from(&self) -> Boottime {
+        Boottime::from_micros(self.open_from.load(Ordering::Relaxed))
+    }
+
     /// Writes as `leader` what was decided on version `resource_version`, and gives the time at which
-    /// the turn came with what became of it: [`ScaleError::Timeout`] if `leader` leads no more by then.
+    /// the turn came with what became of it. By then `leader` may lead no more, which is a
+    /// [`ScaleError::Timeout`], or the server may have asked another write to wait, which is a
+    /// [`ScaleError::Throttled`] for this one as well: neither is sent.
     pub(super) async fn write(
         &self,
         target: &TargetRef,
@@ -52,6 +64,10 @@ impl Turns {
         // The semaphore is never closed.
         let _turn = self.free.acquire().await;
         let now = self.clock.boottime();
+        let retry_after = self.open_from().since(now);
+        if !retry_after.is_zero() {
+            return (now, Err(ScaleError::Throttled { retry_after }));
+        }
         let lease = self.consensus.lease();
         let Some(lease) = lease.filter(|lease| lease.leader() == leader) else {
             return (now, Err(ScaleError::Timeout));
@@ -60,6 +76,77 @@ impl Turns {
         let write = self
             .scaler
             .write(target, replicas, resource_version, leader, deadline);
-        (now, write.await)
+        let result = write.await;
+        if let Err(ScaleError::Throttled { retry_after }) = &result {
+            let until = self.clock.boottime() + *retry_after;
+            self.open_from
+                .fetch_max(until.as_micros(), Ordering::Relaxed);
+        }
+        (now, result)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use futures::future::{BoxFuture, join_all};
+
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::scaler::Scale;
+    use crate::testing::replicas::Replicas;
+
+    const RETRY_AFTER: Duration = Duration::from_secs(60);
+
+    /// Asks every write to wait, once so many are on their way as may be.
+    struct Busy {
+        sent: AtomicUsize,
+        full: tokio::sync::Barrier,
+    }
+
+    impl Scaler for Busy {
+        fn read<'a>(&'a self, _: &'a TargetRef) -> BoxFuture<'a, Result<Scale, ScaleError>> {
+            Box::pin(async { Err(ScaleError::NotFound) })
+        }
+
+        fn write<'a>(
+            &'a self,
+            _: &'a TargetRef,
+            _: i32,
+            _: &'a str,
+            _: LeaderId,
+            _: Boottime,
+        ) -> BoxFuture<'a, Result<Written, ScaleError>> {
+            Box::pin(async {
+                self.sent.fetch_add(1, Ordering::Relaxed);
+                self.full.wait().await;
+                let retry_after = RETRY_AFTER;
+                Err(ScaleError::Throttled { retry_after })
+            })
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_waits_for_its_turn_is_not_sent_once_the_server_asks_to_wait() {
+        let replicas = Replicas::formed(1).await;
+        let member = replicas.members()[replicas.leader().await].clone();
+        let busy = Arc::new(Busy {
+            sent: AtomicUsize::new(0),
+            full: tokio::sync::Barrier::new(AT_ONCE),
+        });
+        let turns = Turns::new(busy.clone(), member.clone(), Arc::new(SystemClock));
+        let target = TargetRef::new("ns", "apps/v1", "Deployment", "web");
+        let lease = member.lease().expect("it leads");
+        let write = |_| turns.write(&target, 2, "1", lease.leader());
+        let all = join_all((0..2 * AT_ONCE).map(write));
+        let done = tokio::time::timeout(RETRY_AFTER, all).await;
+        for (_, result) in done.expect("nothing waits") {
+            let Err(ScaleError::Throttled { retry_after }) = result else {
+                panic!("{result:?}");
+            };
+            assert!(retry_after <= RETRY_AFTER && !retry_after.is_zero());
+        }
+        assert_eq!(busy.sent.load(Ordering::Relaxed), AT_ONCE);
     }
 }

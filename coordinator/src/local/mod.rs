@@ -12,23 +12,27 @@
 mod environment;
 mod forward;
 mod groups;
+mod ids;
 mod journal;
 mod lock;
+mod logs;
 mod objects;
 mod pod;
 mod probe;
+mod replica;
 mod report;
 mod run;
+mod shown;
 mod spawn;
 mod supervisor;
 mod workload;
 
 pub use groups::CGROUPS;
+pub(crate) use ids::stable_uid;
 pub use objects::{LocalObjects, Scaled};
+pub use replica::RunningPod;
 pub use report::{Fault, Place, ReplicaChange, Report, Reports};
 pub use run::{LocalConfig, LocalCoordinator, UpError};
-pub use supervisor::RunningPod;
-pub(crate) use supervisor::stable_uid;
 pub use workload::{Parts, Refusal, Workload, WorkloadId, WorkloadKind};
 
 /// The name of the one node.

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::environment::{self, EnvironmentError, expand};
 use super::groups::Groups;
+use super::ids::container_id;
 use super::journal::Journal;
 use super::objects::LocalObjects;
 use super::probe::{Pace, Prober, Verdict};
@@ -428,22 +429,4 @@ fn last_line(path: &Path) -> Option<String> {
     let text = String::from_utf8_lossy(&end).into_owned();
     let line = text.lines().rev().find(|line| !line.trim().is_empty())?;
     Some(line.trim().chars().take(LAST_LINE).collect())
-}
-
-/// 64 hexadecimal digits, as runtimes name containers.
-fn container_id() -> String {
-    random_hex(32)
-}
-
-/// `2 * bytes` random hexadecimal digits. They name things; nothing is kept secret by them.
-pub(super) fn random_hex(bytes: usize) -> String {
-    use std::hash::{BuildHasher, Hasher, RandomState};
-    let mut text = String::with_capacity(bytes * 2);
-    while text.len() < bytes * 2 {
-        // Each RandomState has keys of its own.
-        let hash = RandomState::new().build_hasher().finish();
-        text.push_str(&format!("{hash:016x}"));
-    }
-    text.truncate(bytes * 2);
-    text
 }

@@ -6,38 +6,25 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use neap_units::PodUid;
-use serde_json::json;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::NODE;
 use super::forward::{Endpoint, Endpoints, Forwarders};
+use super::ids::{random_hex, random_uid};
 use super::objects::Scaled;
-use super::pod::{self, PodEvent, PodPort, PodSpec, Shared, random_hex};
+use super::pod::{self, PodEvent, PodPort, PodSpec, Shared};
+use super::replica::{Replica, RunningPod};
 use super::report::{ReplicaChange, Report};
 use super::workload::{Workload, WorkloadId, WorkloadKind};
+use super::{logs, shown};
 use crate::scaler::local::workload_id;
 use crate::source::kube::Given;
-use crate::world::{Labels, ObjectKind, ScaleResource, TargetProblem, World};
+use crate::world::{ObjectKind, TargetProblem, World};
 
 /// Events that wait to be taken in.
 const EVENTS: usize = 1_024;
-/// Logs are looked at this often: larger ones begin anew, and of ended pods only so many stay.
+/// Logs are looked at this often.
 const LOGS_EACH: Duration = Duration::from_secs(30);
-const LOG_BYTES: u64 = 64 << 20;
-const LOGS_KEPT: usize = 200;
-
-/// What an agent needs to know of a pod.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RunningPod {
-    /// Its UID.
-    pub uid: String,
-    /// Id and first process of each container that runs.
-    pub containers: Vec<(String, u32)>,
-    /// Each declared port and the one that stands for it.
-    pub ports: Vec<(u16, u16)>,
-}
 
 /// Is told of all pods whenever they change.
 pub(super) type OnPods = Arc<dyn Fn(Vec<RunningPod>) + Send + Sync>;
@@ -56,45 +43,6 @@ pub(super) struct Supervisor {
     endpoints: watch::Sender<Arc<Vec<Endpoint>>>,
     forwarders: Forwarders,
     events: (mpsc::Sender<Told>, mpsc::Receiver<Told>),
-}
-
-/// One replica as the supervisor sees it.
-struct Replica {
-    spec: Arc<PodSpec>,
-    id: WorkloadId,
-    ordinal: Option<u32>,
-    order: u64,
-    stop: CancellationToken,
-    deleting: bool,
-    /// Id and process of each container: the last ones, and whether they run.
-    containers: Vec<Option<(String, u32, bool)>>,
-    ready: Vec<bool>,
-    started: jiff::Timestamp,
-    ready_changed: jiff::Timestamp,
-    shown_ready: bool,
-}
-
-impl Replica {
-    fn is_ready(&self) -> bool {
-        !self.deleting && self.ready.iter().all(|ready| *ready)
-    }
-
-    fn running(&self) -> RunningPod {
-        let containers = self.containers.iter().flatten();
-        RunningPod {
-            uid: self.spec.uid.clone(),
-            containers: containers
-                .filter(|(.., runs)| *runs)
-                .map(|(id, pid, _)| (id.clone(), *pid))
-                .collect(),
-            ports: self
-                .spec
-                .ports
-                .iter()
-                .map(|port| (port.declared, port.actual))
-                .collect(),
-        }
-    }
 }
 
 impl Supervisor {
@@ -126,7 +74,7 @@ impl Supervisor {
         let mut wanted = self.world.wanted_targets_changed();
         self.world.mark_synced(ObjectKind::Pods);
         let clock = self.shared.clock.clone();
-        let mut logs = clock.sleep_until(clock.boottime());
+        let mut look = clock.sleep_until(clock.boottime());
         loop {
             self.reconcile();
             self.show_targets();
@@ -135,9 +83,9 @@ impl Supervisor {
                 changed = objects.changed() => if changed.is_err() { break },
                 changed = wanted.changed() => if changed.is_err() { break },
                 event = self.events.1.recv() => if let Some((uid, event)) = event { self.take(&uid, event) },
-                () = &mut logs => {
-                    self.trim_logs();
-                    logs = clock.sleep_until(clock.boottime() + LOGS_EACH);
+                () = &mut look => {
+                    logs::trim(&self.shared.logs, self.pods.len());
+                    look = clock.sleep_until(clock.boottime() + LOGS_EACH);
                 }
             }
         }
@@ -412,7 +360,7 @@ impl Supervisor {
             replica.ready_changed = now;
             replica.shown_ready = ready;
         }
-        let pod = as_pod(replica, now);
+        let pod = shown::as_pod(replica, now);
         if let Some(facts) = self.given.pod(pod) {
             self.world.apply_pod(Arc::new(facts));
         }
@@ -431,7 +379,7 @@ impl Supervisor {
     fn tell(&self) {
         (self.on_pods)(self.pods.values().map(Replica::running).collect());
         let ready = self.pods.values().filter(|replica| replica.is_ready());
-        let endpoints = ready.map(endpoint).collect::<Vec<_>>();
+        let endpoints = ready.map(Replica::endpoint).collect::<Vec<_>>();
         self.endpoints.send_if_modified(|known| {
             let changed = **known != endpoints;
             if changed {
@@ -459,7 +407,7 @@ impl Supervisor {
             };
             let facts = self.shared.objects.workload(&workload).and_then(|scaled| {
                 self.given
-                    .workload(&resource(workload.kind), as_object(&scaled))
+                    .workload(&shown::resource(workload.kind), shown::as_object(&scaled))
             });
             match facts {
                 Some(facts) => self.world.apply_target_facts(&id, facts),
@@ -474,171 +422,8 @@ impl Supervisor {
             }
         }
     }
-
-    /// A process appends to its log, so that one that is cut begins anew.
-    fn trim_logs(&self) {
-        let entries = std::fs::read_dir(&self.shared.logs).into_iter().flatten();
-        let mut logs = Vec::new();
-        for entry in entries.filter_map(Result::ok) {
-            let Ok(metadata) = entry.metadata() else {
-                continue;
-            };
-            if metadata.len() > LOG_BYTES {
-                let file = std::fs::OpenOptions::new().write(true).open(entry.path());
-                let _ = file.and_then(|file| file.set_len(0));
-            }
-            logs.push((metadata.modified().ok(), entry.path()));
-        }
-        logs.sort();
-        let surplus = logs
-            .len()
-            .saturating_sub(LOGS_KEPT.max(self.pods.len() * 2));
-        for (_, log) in logs.into_iter().take(surplus) {
-            let _ = std::fs::remove_file(log);
-        }
-    }
 }
 
 fn count(replicas: i32) -> usize {
     usize::try_from(replicas).unwrap_or(0)
-}
-
-fn endpoint(replica: &Replica) -> Endpoint {
-    let labels = template_labels(&replica.spec.workload);
-    let ports = replica
-        .spec
-        .workload
-        .containers()
-        .iter()
-        .flat_map(|container| container.ports.iter().flatten());
-    Endpoint {
-        namespace: replica.spec.namespace.clone(),
-        labels: labels.into_iter().collect::<Labels>(),
-        ports: replica.spec.ports.clone(),
-        names: ports
-            .filter_map(|port| Some((port.name.clone()?, u16::try_from(port.container_port).ok()?)))
-            .collect(),
-    }
-}
-
-fn template_labels(workload: &Workload) -> BTreeMap<String, String> {
-    let meta = workload.template.metadata.as_ref();
-    meta.and_then(|meta| meta.labels.clone())
-        .unwrap_or_default()
-}
-
-/// The replica as the API server would show it.
-fn as_pod(replica: &Replica, now: jiff::Timestamp) -> serde_json::Value {
-    let spec = &replica.spec;
-    let mut labels = template_labels(&spec.workload);
-    if replica.ordinal.is_some() {
-        labels.insert(
-            "statefulset.kubernetes.io/pod-name".to_owned(),
-            spec.name.clone(),
-        );
-    }
-    let all_started = replica.containers.iter().all(Option::is_some);
-    let names = spec.workload.containers().iter();
-    let statuses: Vec<_> = names
-        .zip(&replica.containers)
-        .map(|(container, started)| {
-            let id = started.as_ref().map(|(id, ..)| format!("local://{id}"));
-            json!({"name": container.name, "containerID": id})
-        })
-        .collect();
-    let mut template = serde_json::to_value(&spec.workload.template.spec).unwrap_or_default();
-    template["nodeName"] = json!(NODE);
-    template["hostNetwork"] = json!(true);
-    json!({
-        "metadata": {
-            "name": spec.name,
-            "namespace": spec.namespace,
-            "uid": spec.uid,
-            "labels": labels,
-            "deletionTimestamp": replica.deleting.then_some(now),
-            "ownerReferences": [{
-                "apiVersion": "apps/v1",
-                "kind": replica.id.kind.as_str(),
-                "name": &*replica.id.key.name,
-                "uid": stable_uid(replica.id.kind.as_str(), &replica.id.key),
-                "controller": true,
-            }],
-        },
-        "spec": template,
-        "status": {
-            "phase": if all_started { "Running" } else { "Pending" },
-            "startTime": replica.started,
-            "podIPs": [{"ip": "127.0.0.1"}],
-            "conditions": [{
-                "type": "Ready",
-                "status": if replica.is_ready() { "True" } else { "False" },
-                "lastTransitionTime": replica.ready_changed,
-            }],
-            "containerStatuses": statuses,
-        },
-    })
-}
-
-/// The workload as the API server would show it.
-fn as_object(scaled: &Scaled) -> serde_json::Value {
-    let workload = &scaled.workload;
-    json!({
-        "metadata": {
-            "name": &*workload.id.key.name,
-            "namespace": &*workload.id.key.namespace,
-            "uid": stable_uid(workload.id.kind.as_str(), &workload.id.key),
-            "resourceVersion": scaled.version.to_string(),
-            "generation": scaled.generation,
-        },
-        "spec": {
-            "replicas": scaled.replicas,
-            "selector": workload.selector,
-            "template": &*workload.template,
-        },
-        "status": {"replicas": scaled.existing},
-    })
-}
-
-fn resource(kind: WorkloadKind) -> Arc<ScaleResource> {
-    Arc::new(ScaleResource {
-        group: "apps".into(),
-        version: "v1".into(),
-        kind: kind.as_str().into(),
-        plural: kind.plural().into(),
-    })
-}
-
-/// A UID that the object of this name has in every run, so that what was decided on it is still its own.
-pub(crate) fn stable_uid(kind: &str, key: &crate::keys::TargetKey) -> String {
-    // FNV-1a, 64 bits, twice: no secret, only the same each time.
-    let hash = |seed: u64| {
-        let text = format!("{kind}/{key}");
-        text.bytes().fold(seed, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        })
-    };
-    uid_of(&format!(
-        "{:016x}{:016x}",
-        hash(0xcbf2_9ce4_8422_2325),
-        hash(0x6c62_272e_07bb_0142)
-    ))
-}
-
-fn random_uid() -> String {
-    uid_of(&random_hex(16))
-}
-
-/// 32 hexadecimal digits in the form of a UID.
-fn uid_of(hex: &str) -> String {
-    let part = |from, to| hex.get(from..to).unwrap_or_default();
-    let uid = format!(
-        "{}-{}-{}-{}-{}",
-        part(0, 8),
-        part(8, 12),
-        part(12, 16),
-        part(16, 20),
-        part(20, 32)
-    );
-    debug_assert!(PodUid::new(&uid).is_ok());
-    uid
 }

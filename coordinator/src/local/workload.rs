@@ -1,5 +1,6 @@
 //! What is run: a Deployment or StatefulSet of the folder, checked for what can be run here.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
@@ -184,6 +185,13 @@ impl Workload {
             .spec
             .as_ref()
             .map(|spec| spec.containers.as_slice())
+            .unwrap_or_default()
+    }
+
+    /// The labels of its pods.
+    pub(super) fn template_labels(&self) -> BTreeMap<String, String> {
+        let meta = self.template.metadata.as_ref();
+        meta.and_then(|meta| meta.labels.clone())
             .unwrap_or_default()
     }
 
