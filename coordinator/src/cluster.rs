@@ -1,7 +1,8 @@
 //! The coordinator in a Kubernetes cluster: the ports and servers that only exist there.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use neap_consensus::{Bootstrap, PeerConfig, RecoverError};
@@ -19,11 +20,15 @@ use crate::leader::LeaderSign;
 use crate::metrics::CertificateCollector;
 use crate::poll::PollLimits;
 use crate::publish::kube::KubePublisher;
+use crate::recovery::{self, Recovery, Words};
 use crate::scale_down::ScaleDown;
 use crate::scaler::kube::KubeScaler;
 use crate::service::{Ports, Service, ServiceConfig, ServiceError};
 use crate::signals::SignalLimits;
 use crate::source::kube::{Discovery, KubeReader, KubeSource, Scope};
+use crate::starting::answer_while;
+use crate::stateful_set::OwnSet;
+use crate::surplus::Surplus;
 use crate::world::World;
 
 /// A new cluster is formed without the answer of a minority after this time.
@@ -69,14 +74,25 @@ pub async fn run(
         service: config.service.clone(),
         peers_service: config.peers_service.clone(),
         agent_service_accounts: config.agent_accounts(),
+        tls_dir: config.tls_dir.clone(),
         ..IdentityConfig::new(&config.namespace, &config.pod_name)
     };
-    let started = Identity::start(client.clone(), names, clock.clone(), &shutdown).await?;
+    let started = Box::pin(Identity::start(
+        client.clone(),
+        names,
+        clock.clone(),
+        &shutdown,
+    ));
+    let started = answer_while(config.http_listen, started).await?;
     let Some(identity) = started else {
         return Ok(());
     };
 
-    recover(&config)?;
+    let own = OwnSet::new(client.clone(), clock.clone(), &config);
+    let wanted = answer_while(config.http_listen, own.wait(&shutdown)).await;
+    let Some(wanted) = wanted else {
+        return Ok(());
+    };
     let discovery = Arc::new(Discovery::new(client.clone(), clock.clone()));
     let scope = Scope::new(&config.watched());
     let keda: Vec<String> = config.keda_in().map(str::to_owned).into_iter().collect();
@@ -104,7 +120,7 @@ pub async fn run(
         clock: clock.clone(),
     };
     let mut service = Service::start(
-        service_config(&config, &identity),
+        service_config(&config, &wanted.ordinals, &identity),
         ports,
         Arc::new(World::new()),
     )
@@ -114,7 +130,7 @@ pub async fn run(
     let listener = TcpListener::bind(address)
         .await
         .map_err(|source| ClusterError::Listen { address, source })?;
-    let leaders = addresses(&config);
+    let leaders = addresses(&config, &wanted.ordinals);
     ingest::serve_agents(
         &mut service,
         listener,
@@ -146,51 +162,60 @@ pub async fn run(
         String::new()
     });
     let member = service.consensus.clone();
-    let fitness = Fitness::new(client.clone(), member.clone(), clock.clone());
+    let fitness = Fitness::new(client, member.clone(), clock.clone());
     let stop = service.stop.clone();
     service.spawn("watch of the API server", async move {
         fitness.run(stop).await;
         String::new()
     });
-    service.before_stop(ScaleDown::new(client, clock, &config).run(member));
-    Ok(service.until(shutdown).await?)
-}
+    let surplus = Surplus::new(member.clone(), own.clone(), clock.clone());
+    let stop = service.stop.clone();
+    service.spawn("removal of members that are gone", async move {
+        surplus.run(stop).await;
+        String::new()
+    });
+    let recovery = Recovery::new(member.clone(), own.clone(), &config.pod_name, clock);
+    let asked = watch_recovery(&mut service, recovery);
+    service.before_stop(ScaleDown::new(own, &config).run(member));
 
-/// Does what `--recover` asks for, if it is asked of this pod and was not done yet.
-fn recover(config: &Config) -> Result<(), ClusterError> {
-    let asked = config.recover.as_ref();
-    let Some(asked) = asked.filter(|asked| asked.pod == config.pod_name) else {
+    let ended = service.until(shutdown).await;
+    if let Some(words) = asked.get() {
+        // The log is closed by now. The next start, after this end of the process, opens what is made here.
+        recovery::recover(&config, words)?;
         return Ok(());
-    };
-    let address = config.own_address();
-    let dir = &config.data_dir;
-    match neap_consensus::recover(dir, &asked.cluster, &config.pod_name, &address) {
-        Ok(made) => {
-            tracing::warn!(
-                cluster = made.cluster,
-                before = made.before,
-                last_index = made.last_index,
-                "recovered: this replica is the only member of the cluster"
-            );
-            Ok(())
-        }
-        // Done before, or not to be done here: the flag may stay set.
-        Err(error @ (RecoverError::NoMember(_) | RecoverError::OtherCluster { .. })) => {
-            tracing::info!(%error, "nothing is recovered");
-            Ok(())
-        }
-        Err(error) => Err(error.into()),
     }
+    Ok(ended?)
 }
 
-fn service_config(config: &Config, identity: &Identity) -> ServiceConfig {
+/// Has `service` end once this replica is asked to go on alone; the words by which it was are then there.
+fn watch_recovery(service: &mut Service, recovery: Recovery) -> Arc<OnceLock<Words>> {
+    let asked = Arc::new(OnceLock::new());
+    let (told, stop) = (asked.clone(), service.stop.clone());
+    service.spawn("watch for a recovery", async move {
+        tokio::select! {
+            words = recovery.asked() => {
+                tracing::warn!(
+                    cluster = words.cluster,
+                    "no leader is known, and the StatefulSet asks this replica to go on alone: the process ends for it"
+                );
+                // Set once: this task ends here.
+                let _ = told.set(words);
+                "this replica is to go on alone".to_owned()
+            }
+            () = stop.cancelled() => String::new(),
+        }
+    });
+    asked
+}
+
+fn service_config(config: &Config, wanted: &Range<i32>, identity: &Identity) -> ServiceConfig {
     let mut consensus = neap_consensus::Config::single(&config.data_dir, FORMAT);
     consensus.peer = Some(PeerConfig {
         name: config.pod_name.clone(),
         listen: config.peer_listen,
         advertise: config.own_address(),
         bootstrap: Bootstrap {
-            members: config.members(),
+            members: config.members(wanted),
             form_without_minority_after: FORM_AFTER,
         },
         tls: identity.peer_tls(),
@@ -208,16 +233,17 @@ fn service_config(config: &Config, identity: &Identity) -> ServiceConfig {
     }
 }
 
-fn addresses(config: &Config) -> Addresses {
+fn addresses(config: &Config, wanted: &Range<i32>) -> Addresses {
     let suffix = format!(
         ".{}.{}.svc:{}",
         config.peers_service,
         config.namespace,
         config.node_listen.port()
     );
+    let members = config.members(wanted).into_iter();
     Addresses {
         own: format!("{}{suffix}", config.pod_name),
-        expected: config.members().into_iter().map(|(name, _)| name).collect(),
+        expected: members.map(|(name, _)| name).collect(),
         of: Arc::new(move |name| format!("{name}{suffix}")),
     }
 }

@@ -1,6 +1,7 @@
 //! What the process is told: flags, and `NEAP_*` in the environment where a flag is absent.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,6 +15,9 @@ pub enum LogFormat {
     /// One JSON object a line.
     Json,
 }
+
+/// A new cluster is formed from so many members; further ones join it.
+const MOST_FOUNDERS: usize = 9;
 
 const fn any(port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)
@@ -47,13 +51,6 @@ pub struct Config {
     /// Headless Service that gives each coordinator its name.
     #[arg(long, env = "NEAP_PEERS_SERVICE", default_value = "neap-coordinator-peers", value_parser = dns_label)]
     pub peers_service: String,
-    /// Replicas of the StatefulSet: the members that a new cluster is formed from.
-    #[arg(long, env = "NEAP_REPLICAS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=9))]
-    pub replicas: u32,
-    /// After a lost majority: makes this pod, if it is POD and its disk of cluster CLUSTER, the only
-    /// member of a new generation of it. Harmless once that was done. `CLUSTER@POD`.
-    #[arg(long, env = "NEAP_RECOVER", value_parser = recovery)]
-    pub recover: Option<Recovery>,
     /// Namespaces whose ScaledObjects are acted on, separated by commas; all if empty.
     #[arg(
         long,
@@ -74,6 +71,10 @@ pub struct Config {
         default_value = "neap-agent"
     )]
     pub agent_service_accounts: Vec<String>,
+    /// Directory of tls.crt, tls.key and ca.crt that cert-manager, or someone else, makes and renews for
+    /// all coordinators; without it they make their own.
+    #[arg(long, env = "NEAP_TLS_DIR")]
+    pub tls_dir: Option<PathBuf>,
     /// Tolerance of the HPA's ratio, both ways.
     #[arg(long, env = "NEAP_TOLERANCE", default_value_t = 0.1, value_parser = tolerance)]
     pub tolerance: f64,
@@ -112,7 +113,8 @@ fn dns_label_or_empty(text: &str) -> Result<String, String> {
     dns_label(text)
 }
 
-fn ordinal_name(text: &str) -> Result<String, String> {
+/// The name of a StatefulSet's pod, or why it is none.
+pub(crate) fn ordinal_name(text: &str) -> Result<String, String> {
     match text
         .rsplit_once('-')
         .map(|(name, ordinal)| (dns_label(name), ordinal.parse::<u32>()))
@@ -120,27 +122,6 @@ fn ordinal_name(text: &str) -> Result<String, String> {
         Some((Ok(_), Ok(_))) => Ok(text.to_owned()),
         _ => {
             Err("it must be the name of a StatefulSet's pod, such as neap-coordinator-0".to_owned())
-        }
-    }
-}
-
-/// Which member a lost cluster is to be recovered from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Recovery {
-    /// The cluster, as `/api/v1/status` names it.
-    pub cluster: String,
-    /// The survivor.
-    pub pod: String,
-}
-
-fn recovery(text: &str) -> Result<Recovery, String> {
-    match text.split_once('@') {
-        Some((cluster, pod)) if !cluster.is_empty() => Ok(Recovery {
-            cluster: cluster.to_owned(),
-            pod: ordinal_name(pod)?,
-        }),
-        _ => {
-            Err("it must be CLUSTER@POD, such as 4f1c9a0b7d2e6358.1@neap-coordinator-1".to_owned())
         }
     }
 }
@@ -206,11 +187,14 @@ impl Config {
         )
     }
 
-    /// Name and `host:port` of each member that a new cluster is formed from, and of this one: a
-    /// StatefulSet that was scaled by hand has pods that the flag does not know of.
-    pub fn members(&self) -> Vec<(String, String)> {
+    /// Name and `host:port` of each member that a new cluster is formed from, where the StatefulSet
+    /// wants pods of these ordinals, and of this one: a pod may start that is not wanted any more. The
+    /// first of them is always there, so that such a pod forms no cluster of its own.
+    pub fn members(&self, wanted: &Range<i32>) -> Vec<(String, String)> {
         let set = self.stateful_set();
-        let mut pods: Vec<String> = (0..self.replicas)
+        let end = wanted.end.max(wanted.start.saturating_add(1));
+        let mut pods: Vec<String> = (wanted.start..end)
+            .take(MOST_FOUNDERS)
             .map(|ordinal| format!("{set}-{ordinal}"))
             .collect();
         if !pods.contains(&self.pod_name) {
@@ -255,14 +239,23 @@ mod tests {
 
     #[test]
     fn members_have_the_names_of_the_stateful_set() {
-        let config = parse(&["--replicas", "3", "--watch-namespaces", "a, b,"]).unwrap();
+        let config = parse(&["--watch-namespaces", "a, b,"]).unwrap();
         assert_eq!(config.stateful_set(), "neap-coordinator");
         assert_eq!(config.ordinal(), 1);
-        let members = config.members();
+        let members = config.members(&(0..3));
         assert_eq!(members.len(), 3);
-        // This pod is the second; with one replica it was scaled by hand, and joins the first.
-        let by_hand = parse(&["--replicas", "1"]).unwrap().members();
-        assert_eq!(by_hand[1], members[1]);
+        // This pod is the second; where it is not wanted it joins the first all the same.
+        for wanted in [0..1, 0..0] {
+            assert_eq!(config.members(&wanted), members[..2]);
+        }
+        let names = |wanted| -> Vec<String> {
+            let members = config.members(&wanted).into_iter();
+            members
+                .map(|(name, _)| name.replace("neap-coordinator-", ""))
+                .collect()
+        };
+        assert_eq!(names(2..5), ["2", "3", "4", "1"]);
+        assert_eq!(names(0..50).len(), 9);
         let second = (
             "neap-coordinator-1",
             "neap-coordinator-1.neap-coordinator-peers.neap.svc:9701",
@@ -285,13 +278,10 @@ mod tests {
     fn what_is_not_allowed_is_named() {
         for (flag, value, allowed) in [
             ("--tolerance", "1.5", "from 0 to below 1"),
-            ("--replicas", "0", "1..=9"),
             ("--namespace", "Neap", "a-z, 0-9 and -"),
             ("--keda-namespace", "Keda", "a-z, 0-9 and -"),
             ("--pod-name", "coordinator", "such as neap-coordinator-0"),
             ("--node-listen", "9700", "invalid socket address"),
-            ("--recover", "neap-coordinator-1", "must be CLUSTER@POD"),
-            ("--recover", "a.1@coordinator", "such as neap-coordinator-0"),
         ] {
             let mut args = vec!["neap-coordinator"];
             for (given, good) in [

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Kubernetes has a name only in `kube_api`, `source::kube`, `scaler::kube`, `publish::kube`, `identity`,
-//! `leader`, `fitness` and `scale_down`; everything else speaks of targets, specs and signals.
+//! `leader`, `fitness`, `stateful_set` and what asks it (`scale_down`, `surplus`, `recovery`); everything else
+//! speaks of targets, specs and signals.
 
 pub mod clock;
 pub mod cluster;
@@ -25,13 +26,17 @@ pub mod metrics;
 pub mod poll;
 pub mod process;
 pub mod publish;
+pub mod recovery;
 pub mod scale_down;
 pub mod scaler;
 pub mod signals;
 pub mod source;
+pub mod stateful_set;
+pub mod surplus;
 pub mod world;
 
 mod service;
+mod starting;
 
 pub use service::{Ports, Service, ServiceConfig, ServiceError, run};
 

@@ -2,68 +2,40 @@
 //! wanted any more: only its StatefulSet knows which. One that is not wanted leaves the cluster of
 //! coordinators before it ends, so that those which stay need no answer of it.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::apps::v1::StatefulSet;
-use kube::{Api, Client};
 use neap_consensus::{Consensus, LeaveError};
 
-use crate::clock::Clock;
 use crate::config::Config;
+use crate::stateful_set::{AskError, OwnSet};
 
-/// Bound of asking for the StatefulSet. Without an answer the pod counts as restarted: a member that
-/// stays in the cluster can be removed later, one that left for nothing has to come back.
-const ASK: Duration = Duration::from_secs(3);
 /// Bound of leaving, well below the pod's time to end.
 const LEAVE: Duration = Duration::from_secs(15);
 
 /// What a replica looks at when it is told to stop.
+#[derive(Debug)]
 pub struct ScaleDown {
-    sets: Api<StatefulSet>,
-    set: String,
+    own: OwnSet,
     ordinal: i32,
-    clock: Arc<dyn Clock>,
-}
-
-impl std::fmt::Debug for ScaleDown {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ScaleDown")
-            .field("set", &self.set)
-            .field("ordinal", &self.ordinal)
-            .finish_non_exhaustive()
-    }
 }
 
 impl ScaleDown {
-    /// For the pod that `config` names.
-    pub fn new(client: Client, clock: Arc<dyn Clock>, config: &Config) -> Self {
+    /// For the pod that `config` names, of the set `own`.
+    pub fn new(own: OwnSet, config: &Config) -> Self {
         Self {
-            sets: Api::namespaced(client, &config.namespace),
-            set: config.stateful_set().to_owned(),
+            own,
             ordinal: config.ordinal(),
-            clock,
         }
     }
 
     /// Whether the StatefulSet wants no pod of this ordinal any more. A set that is being deleted, or
-    /// is gone, takes its cluster with it: nobody leaves then.
+    /// is gone, takes its cluster with it: nobody leaves then. Without an answer the pod counts as
+    /// restarted: where it does not come back the leader removes it after a minute ([`crate::surplus`]),
+    /// and one that left for nothing would have to be taken in again.
     pub async fn is_final(&self) -> bool {
-        let asked = tokio::select! {
-            asked = self.sets.get_opt(&self.set) => asked,
-            () = self.clock.sleep_until(self.clock.boottime() + ASK) => {
-                tracing::warn!(within = ?ASK, "the API server does not say whether this replica is still wanted");
-                return false;
-            }
-        };
-        match asked {
-            Ok(Some(set)) if set.metadata.deletion_timestamp.is_none() => {
-                let Some(spec) = set.spec else { return false };
-                let first = spec.ordinals.and_then(|from| from.start).unwrap_or(0);
-                let end = first.saturating_add(spec.replicas.unwrap_or(1));
-                self.ordinal >= end
-            }
-            Ok(_) => false,
+        match self.own.ask().await {
+            Ok(wanted) => !wanted.is_deleted && !wanted.ordinals.contains(&self.ordinal),
+            Err(AskError::Gone) => false,
             Err(error) => {
                 tracing::warn!(%error, "cannot tell whether this replica is still wanted");
                 false
@@ -91,32 +63,24 @@ impl ScaleDown {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-    use serde_json::{Value, json};
+    use std::sync::Arc;
+
+    use serde_json::json;
 
     use super::*;
     use crate::clock::SystemClock;
+    use crate::stateful_set::tests::{SET, config, set};
     use crate::testing::api_server::ApiServer;
-
-    const SET: &str = "/apis/apps/v1/namespaces/neap/statefulsets/neap-coordinator";
 
     fn of_ordinal(ordinal: u32) -> (ApiServer, ScaleDown) {
         let (server, client) = ApiServer::new();
-        let pod = format!("neap-coordinator-{ordinal}");
-        let config = ["x", "--namespace", "neap", "--pod-name", &pod];
-        let config = Config::try_parse_from(config).unwrap();
-        (
-            server,
-            ScaleDown::new(client, Arc::new(SystemClock), &config),
-        )
-    }
-
-    fn set(spec: Value) -> Value {
-        json!({"metadata": {"name": "neap-coordinator"}, "spec": spec})
+        let config = config(ordinal);
+        let own = OwnSet::new(client, Arc::new(SystemClock), &config);
+        (server, ScaleDown::new(own, &config))
     }
 
     #[tokio::test]
-    async fn only_an_ordinal_beyond_the_replicas_is_final() {
+    async fn only_an_ordinal_that_is_not_wanted_is_final() {
         for (ordinal, spec, is_final) in [
             (2, json!({"replicas": 3}), false),
             (3, json!({"replicas": 3}), true),
@@ -124,6 +88,7 @@ mod tests {
             (0, json!({}), false),
             (4, json!({"replicas": 3, "ordinals": {"start": 2}}), false),
             (5, json!({"replicas": 3, "ordinals": {"start": 2}}), true),
+            (1, json!({"replicas": 3, "ordinals": {"start": 2}}), true),
         ] {
             let (server, leaving) = of_ordinal(ordinal);
             server.get(SET, set(spec.clone()));

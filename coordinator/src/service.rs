@@ -18,7 +18,7 @@ use crate::clock::Clock;
 use crate::decide::{DecideSettings, Decider, DecisionTable, Opened, Parts};
 use crate::leading::{self, Leading};
 use crate::metrics::{Metrics, RaftCollector, RoomCollector};
-use crate::poll::{AuthContext, PollLimits, Poller};
+use crate::poll::{self, AuthContext, PollLimits, Poller};
 use crate::publish::{
     Desk, Explain, History, HistoryDisk, HttpState, LeaderTable, Publisher, Sharing, figures,
     router,
@@ -150,7 +150,12 @@ impl Service {
         let consensus =
             Consensus::open_on(config.consensus, table.machine(), log_clock, log).await?;
         let (poller, polls) = Poller::new(clock.clone(), metrics.clone(), config.polls);
-        let desk = Desk::new(ports.publisher.clone(), clock.clone(), metrics.clone());
+        let desk = Desk::new(
+            ports.publisher.clone(),
+            consensus.clone(),
+            clock.clone(),
+            metrics.clone(),
+        );
         let history = Arc::new(History::default());
         let history_disk = HistoryDisk::open(config.history, &history).await;
         let explain = Arc::new(Explain::new(clock.clone(), history.clone()));
@@ -165,9 +170,6 @@ impl Service {
             world: world.clone(),
             poller: poller.clone(),
             clock: clock.clone(),
-        }));
-        metrics.add_collector(Box::new(RaftCollector {
-            consensus: consensus.clone(),
         }));
         let decider = Decider::new(
             Parts {
@@ -191,6 +193,10 @@ impl Service {
         );
         let wanted = decider.wanted();
         let leading = leading::told(&consensus);
+        metrics.add_collector(Box::new(RaftCollector {
+            consensus: consensus.clone(),
+            leading: leading.subscribe(),
+        }));
         let shown = HttpState {
             metrics: metrics.clone(),
             explain: explain.clone(),
@@ -200,12 +206,14 @@ impl Service {
             world: world.clone(),
             store: store.clone(),
             poller: poller.clone(),
+            has_voted: Arc::default(),
             clock: clock.clone(),
         };
         let sharing = Sharing {
             consensus: consensus.clone(),
             explain: explain.clone(),
             followed: shown.followed.clone(),
+            leading: leading.subscribe(),
             history: history.clone(),
             status: Box::new({
                 let shown = shown.clone();
@@ -246,9 +254,18 @@ impl Service {
             decider.run().await;
             String::new()
         });
-        let stop = service.stop.clone();
+        let (stop, leading) = (service.stop.clone(), service.leading.clone());
         service.spawn("poller", async move {
-            poller.run(auth, stop).await;
+            let asking = poll::follow(&poller, leading);
+            // It ends with what tells of leadership, which ends before the poller may.
+            let asking = async {
+                asking.await;
+                std::future::pending::<()>().await
+            };
+            tokio::select! {
+                () = poller.clone().run(auth, stop) => {}
+                () = asking => {}
+            }
             String::new()
         });
         let stop = service.stop.clone();

@@ -231,9 +231,6 @@ fn replicas_keep_apart_and_their_state_lies_where_it_is_asked_to() {
     assert_eq!(zones[0].when_unsatisfiable, "ScheduleAnyway");
     assert!(spec.volumes.unwrap()[0].empty_dir.is_some());
     assert_eq!(usual.volume_claim_templates, None);
-    let env = spec.containers[0].env.clone().unwrap();
-    let replicas = env.iter().find(|env| env.name == "NEAP_REPLICAS").unwrap();
-    assert_eq!(replicas.value.as_deref(), Some("3"));
 
     let claimed = set(&[
         "coordinator.persistence.enabled=true",
@@ -245,6 +242,82 @@ fn replicas_keep_apart_and_their_state_lies_where_it_is_asked_to() {
     let apart = spec.affinity.unwrap().pod_anti_affinity.unwrap();
     let required = apart.required_during_scheduling_ignored_during_execution;
     assert_eq!(required.unwrap()[0].topology_key, "kubernetes.io/hostname");
+}
+
+#[test]
+fn certificates_of_someone_else_are_mounted_and_the_authority_is_out_of_reach() {
+    let Some(helm) = helm() else { return };
+    for claimed in ["false", "true"] {
+        let claimed = format!("coordinator.persistence.enabled={claimed}");
+        for (secret, expected) in [("", None), ("given", Some("given"))] {
+            let name = format!("coordinator.tls.secretName={secret}");
+            let objects = render(&helm, &[&name, &claimed]);
+            let spec = pod(find(&objects, "StatefulSet", "neap-coordinator").unwrap());
+            let volumes = spec.volumes.unwrap_or_default();
+            let volume = volumes.iter().find(|volume| volume.name == "tls");
+            let source = volume.and_then(|volume| volume.secret.as_ref());
+            assert_eq!(
+                source.and_then(|s| s.secret_name.as_deref()),
+                expected,
+                "{claimed}"
+            );
+            let container = &spec.containers[0];
+            let mount = container.volume_mounts.iter().flatten();
+            let mount = mount
+                .filter(|mount| mount.name == "tls")
+                .collect::<Vec<_>>();
+            assert_eq!(mount.len(), usize::from(expected.is_some()));
+            // A file that is mounted by itself would stay as it was when the Secret changes.
+            assert!(mount.iter().all(|mount| mount.sub_path.is_none()));
+            let env = container.env.iter().flatten();
+            let dir = env
+                .filter(|env| env.name == "NEAP_TLS_DIR")
+                .collect::<Vec<_>>();
+            assert_eq!(
+                dir.first().and_then(|env| env.value.as_deref()),
+                mount.first().map(|mount| mount.mount_path.as_str())
+            );
+            let role: Role = typed(find(&objects, "Role", "neap-coordinator").unwrap());
+            let may_write = role.rules.iter().flatten().any(|rule| {
+                let secrets = rule.resources.iter().flatten().any(|r| r == "secrets");
+                secrets && rule.verbs.iter().any(|verb| verb != "get")
+            });
+            assert_eq!(may_write, expected.is_none());
+        }
+    }
+}
+
+/// Each change of the pod template restarts all pods, and without claims takes their disks.
+#[test]
+fn neither_replicas_nor_a_recovery_change_the_pods() {
+    let Some(helm) = helm() else { return };
+    let set = |settings: &[&str]| {
+        let objects = render(&helm, settings);
+        find(&objects, "StatefulSet", "neap-coordinator")
+            .unwrap()
+            .clone()
+    };
+    let usual = set(&[]);
+    assert_eq!(usual["metadata"]["annotations"], Value::Null);
+    let words = "4f1c9a0b7d2e6358.1@neap-coordinator-1";
+    let recovered = set(&[&format!("coordinator.recover={words}")]);
+    assert_eq!(
+        recovered["metadata"]["annotations"],
+        serde_json::json!({"neap.dev/recover": words})
+    );
+    let grown = set(&["coordinator.replicas=5"]);
+    for changed in [&recovered, &grown] {
+        assert_eq!(changed["spec"]["template"], usual["spec"]["template"]);
+    }
+    // Beside those that all objects have.
+    let common = set(&[
+        "commonAnnotations.owner=platform",
+        &format!("coordinator.recover={words}"),
+    ]);
+    assert_eq!(
+        common["metadata"]["annotations"],
+        serde_json::json!({"neap.dev/recover": words, "owner": "platform"})
+    );
 }
 
 #[test]

@@ -137,6 +137,10 @@ fn expand(rule: &Rule, when: &str, settings: &[&str]) -> Vec<Rule> {
         "watchNamespaces empty" => false,
         "rbac.takeOver" if value("rbac.takeOver") == Some("false") => return vec![],
         "rbac.takeOver" => false,
+        "coordinator.tls.secretName empty" if value("coordinator.tls.secretName").is_some() => {
+            return vec![];
+        }
+        "coordinator.tls.secretName empty" => false,
         "rbac.secrets=cluster" if secrets != "cluster" => return vec![],
         "rbac.secrets=namespaces" if secrets != "namespaces" => return vec![],
         "rbac.secrets not none" if secrets == "none" => return vec![],

@@ -55,7 +55,9 @@ async fn find_cluster(node: &Arc<Node>, draw: u64) -> Identity {
     let Some(peer) = &node.config.peer else {
         return founded;
     };
-    let began = Instant::now();
+    // When the time began after which a minority is not waited for.
+    let mut alone_since = Instant::now();
+    let mut waiting_for = String::new();
     let others: Vec<&(String, String)> = {
         let members = peer.bootstrap.members.iter();
         members.filter(|(name, _)| *name != peer.name).collect()
@@ -67,6 +69,7 @@ async fn find_cluster(node: &Arc<Node>, draw: u64) -> Identity {
         .is_some_and(|(name, _)| *name == peer.name);
     loop {
         let mut in_none = 0;
+        let mut in_one = false;
         let asked = others
             .iter()
             .map(|(_, address)| node.channels.identify(address, peer.name.clone(), ASK));
@@ -74,18 +77,27 @@ async fn find_cluster(node: &Arc<Node>, draw: u64) -> Identity {
         for (answer, (_, address)) in answers.into_iter().zip(&others) {
             match answer {
                 Ok(answer) if answer.cluster.is_empty() => in_none += 1,
-                Ok(_) => {
+                Ok(answer) => {
+                    in_one = true;
                     if let Some(identity) = ask_in(node, peer, address).await {
                         tracing::info!(cluster = identity.cluster, id = identity.node, "joining");
                         return identity;
+                    }
+                    if waiting_for != answer.cluster {
+                        tracing::info!(%address, cluster = answer.cluster, "waiting for a leader of this cluster to join");
+                        waiting_for = answer.cluster;
                     }
                 }
                 Err(error) => tracing::debug!(%address, %error, "no answer yet"),
             }
         }
-        if first {
+        // Whoever is in a cluster has its state, also while nobody leads it: a second one beside it would
+        // decide without that. The time begins anew, for the next answer may only be late.
+        if in_one {
+            alone_since = Instant::now();
+        } else if first {
             let all = in_none == others.len();
-            let patient = began.elapsed() < peer.bootstrap.form_without_minority_after;
+            let patient = alone_since.elapsed() < peer.bootstrap.form_without_minority_after;
             let most = 2 * (in_none + 1) > others.len() + 1;
             if all || (most && !patient) {
                 tracing::info!(

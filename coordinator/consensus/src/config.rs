@@ -139,8 +139,9 @@ pub struct Bootstrap {
     /// Name and `host:port` of each expected member, this one among them; the same list on all.
     /// The first forms the cluster, once the others have said that they are in none; they join it.
     pub members: Vec<(String, String)>,
-    /// The first forms the cluster without the answer of a minority once this time has passed.
-    /// Before it, every expected member has to answer.
+    /// The first forms the cluster without the answer of a minority once this time has passed since
+    /// it started, and since a member answered that it is in a cluster. Before it, every expected
+    /// member has to answer.
     pub form_without_minority_after: Duration,
 }
 

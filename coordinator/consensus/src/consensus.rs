@@ -12,7 +12,7 @@ use tokio::sync::{Mutex, mpsc, watch};
 
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
-use crate::error::{HandOverError, LeaveError, OpenError, ProposeError};
+use crate::error::{HandOverError, LeaveError, OpenError, ProposeError, RemoveError};
 use crate::leadership::{Leadership, Lease};
 use crate::log_store::{LogStore, RedbFile, Writer};
 use crate::machine::Machine;
@@ -199,6 +199,16 @@ impl Consensus {
         hand_over::leave(&self.node, within).await
     }
 
+    /// Removes another member, one that is gone for good and cannot [`leave`](Self::leave) any more. On
+    /// the leader only; changes of members go one at a time. A member that is none any more counts as
+    /// removed; one that comes back with its disk is taken in again.
+    ///
+    /// # Errors
+    /// See [`RemoveError`]. Refused while most of the voters that would stay are not heard of.
+    pub async fn remove(&self, gone: NodeId) -> Result<(), RemoveError> {
+        membership::remove(&self.node, gone.0).await
+    }
+
     /// Stops the member in order: raft, the peer network, the log. Without a hand-over the others
     /// elect a leader after the lease.
     pub async fn shutdown(&self) {
@@ -325,6 +335,8 @@ fn describe(status: &mut Status, member: &Member) {
     let membership = seen.membership_config.membership();
     status.settled = seen.membership_config == seen.committed_membership_config
         && membership.get_joint_config().len() == 1;
+    let sets = membership.get_joint_config();
+    status.votes = !sets.is_empty() && sets.iter().all(|set| set.contains(&member.identity.node));
     let voters: Vec<u64> = membership.voter_ids().collect();
     let members = membership.nodes().map(|(id, peer)| {
         let matched = seen.replication.as_ref().and_then(|known| known.get(id));

@@ -117,6 +117,32 @@ pub enum HandOverError {
     },
 }
 
+/// Another member was not removed from the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RemoveError {
+    /// This member does not lead.
+    #[error("not the leader")]
+    NotLeader,
+    /// The leader goes by [`leave`](crate::Consensus::leave), which hands leadership over first.
+    #[error("the leader does not remove itself")]
+    Itself,
+    /// It is the only voter: removing it would end the cluster.
+    #[error("the only voter cannot be removed")]
+    LastVoter,
+    /// It was not confirmed. Asking again may help, and does no harm.
+    #[error("removal was not confirmed: {reason}")]
+    Failed {
+        /// What stood in the way.
+        reason: String,
+    },
+    /// This member has stopped.
+    #[error("this member has stopped: {reason}")]
+    Stopped {
+        /// Why it stopped.
+        reason: String,
+    },
+}
+
 /// This member was not removed from the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LeaveError {

@@ -35,8 +35,10 @@ pub(crate) struct LeaseKeeper {
     offsets: Mutex<VecDeque<(Instant, Duration)>>,
 }
 
-/// Enough to reach back over a lease at one look per heartbeat.
+/// Together they reach back over two leases, however often is looked.
 const OFFSETS: usize = 64;
+/// An offset that has not changed is noted at most once in this time.
+const SPACING: Duration = Duration::from_millis(20);
 
 struct Held {
     leader: LeaderId,
@@ -79,10 +81,15 @@ impl LeaseKeeper {
     /// message and the arrival of its acknowledgement must count against the lease.
     fn offset_at(&self, at: Option<Instant>, present: Duration) -> Duration {
         let mut offsets = self.offsets.lock().unwrap_or_else(PoisonError::into_inner);
-        if offsets.len() == OFFSETS {
-            offsets.pop_front();
+        let known = offsets.back().is_some_and(|(looked, offset)| {
+            looked.elapsed() < SPACING && offset.abs_diff(present) <= SLEEP_TOLERANCE
+        });
+        if !known {
+            if offsets.len() == OFFSETS {
+                offsets.pop_front();
+            }
+            offsets.push_back((Instant::now(), present));
         }
-        offsets.push_back((Instant::now(), present));
         let before = |at: Instant| {
             let sooner = offsets.iter().rev().find(|(looked, _)| *looked < at);
             sooner.or(offsets.front()).map(|(_, offset)| *offset)
@@ -212,6 +219,21 @@ mod tests {
         tokio::time::advance(Duration::from_millis(5)).await;
         keeper.hold(LEADER, Some(Instant::now()), &boot);
         assert!(keeper.get(&boot).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sleep_is_noticed_however_often_is_looked() {
+        let (keeper, boot) = keeper();
+        keeper.note(&boot);
+        tokio::time::advance(Duration::from_millis(5)).await;
+        let sent = Instant::now();
+        *boot.slept.lock().unwrap() = Duration::from_secs(30);
+        for _ in 0..10 * OFFSETS {
+            tokio::time::advance(Duration::from_micros(100)).await;
+            keeper.note(&boot);
+        }
+        keeper.hold(LEADER, Some(sent), &boot);
+        assert_eq!(keeper.get(&boot), None);
     }
 
     #[tokio::test(start_paused = true)]

@@ -39,7 +39,7 @@ mod watching;
 pub use clock::{BootClock, Clock};
 pub use config::{Bootstrap, Config, ConfigError, PeerConfig, PeerTls, Timings};
 pub use consensus::Consensus;
-pub use error::{HandOverError, LeaveError, OpenError, ProposeError};
+pub use error::{HandOverError, LeaveError, OpenError, ProposeError, RemoveError};
 pub use leadership::{Leader, Leadership, Lease};
 pub use net::{BoxFuture, Io, Listener, Stream, TcpTransport, Transport};
 pub use node::Shared;

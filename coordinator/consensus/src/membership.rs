@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use neap_proto::peer as pb;
-use openraft::ChangeMembers;
 use openraft::async_runtime::watch::WatchReceiver;
+use openraft::{ChangeMembers, Instant as _};
 
+use crate::error::RemoveError;
 use crate::node::{Member, Node};
 use crate::types::{Command, Membership, Peer};
 
@@ -17,6 +18,8 @@ const WRITE: Duration = Duration::from_secs(5);
 const ADMISSION: Duration = Duration::from_secs(60);
 /// Bound of one removal.
 const REMOVAL: Duration = Duration::from_secs(5);
+/// A voter that acknowledged the leader so lately counts as there.
+const LATELY: Duration = Duration::from_secs(2);
 
 /// Why a member was not taken in or let go; asking again may help.
 #[derive(Debug, thiserror::Error)]
@@ -187,24 +190,81 @@ pub(crate) async fn leave(
     if !leads(member) || id == member.identity.node {
         return Ok(Outcome::Redirect(redirect(node)));
     }
+    Ok(match take_out(node, member, id).await? {
+        Removal::Done => {
+            tracing::info!(id, "member was removed at its own request");
+            Outcome::Left(pb::Left {})
+        }
+        Removal::LastVoter => Outcome::LastVoter(pb::LastVoter {}),
+    })
+}
+
+/// Removes a member that cannot ask for it itself. See [`Consensus::remove`](crate::Consensus::remove).
+pub(crate) async fn remove(node: &Node, id: u64) -> Result<(), RemoveError> {
+    if let Some(reason) = node.stop_reason() {
+        return Err(RemoveError::Stopped { reason });
+    }
+    let leading = node.member().filter(|member| leads(member));
+    let member = leading.ok_or(RemoveError::NotLeader)?;
+    if id == member.identity.node {
+        return Err(RemoveError::Itself);
+    }
+    match take_out(node, member, id).await {
+        Ok(Removal::Done) => Ok(()),
+        Ok(Removal::LastVoter) => Err(RemoveError::LastVoter),
+        Err(error) => Err(RemoveError::Failed {
+            reason: error.to_string(),
+        }),
+    }
+}
+
+/// What became of a removal.
+enum Removal {
+    /// It is no member, now or already before.
+    Done,
+    /// Without it there would be no cluster.
+    LastVoter,
+}
+
+/// Removes a member, once no other change is under way.
+async fn take_out(node: &Node, member: &Member, id: u64) -> Result<Removal, MembershipError> {
     let removal = async {
         let _turn = node.admission.lock().await;
         let membership = current(member);
-        let voters: BTreeSet<u64> = membership.voter_ids().collect();
+        let mut voters: BTreeSet<u64> = membership.voter_ids().collect();
         let change = if voters == BTreeSet::from([id]) {
-            return Ok(Outcome::LastVoter(pb::LastVoter {}));
-        } else if voters.contains(&id) {
+            return Ok(Removal::LastVoter);
+        } else if voters.remove(&id) {
+            // A change that those who stay cannot confirm would not end, and while it lasts nobody can
+            // be elected either.
+            if !in_touch(member, &voters) {
+                let reason = "most of the voters that would stay are not heard of";
+                return Err(MembershipError::Refused(reason.to_owned()));
+            }
             ChangeMembers::RemoveVoters([id].into())
         } else if membership.get_node(&id).is_some() {
             ChangeMembers::RemoveNodes([id].into())
         } else {
-            return Ok(Outcome::Left(pb::Left {}));
+            return Ok(Removal::Done);
         };
         let changed = member.raft.change_membership(change, false).await;
         changed.map_err(|error| MembershipError::Refused(error.to_string()))?;
-        tracing::info!(id, "member was removed at its own request");
-        Ok(Outcome::Left(pb::Left {}))
+        Ok(Removal::Done)
     };
     let removed = tokio::time::timeout(REMOVAL, removal).await;
     removed.map_err(|_| MembershipError::Timeout(REMOVAL))?
+}
+
+/// Whether most of `voters` have acknowledged this leader lately; it counts as one of them itself.
+fn in_touch(member: &Member, voters: &BTreeSet<u64>) -> bool {
+    let metrics = member.raft.metrics();
+    // A copy: openraft's core waits for whoever holds the guard.
+    let heard = metrics.borrow_watched().heartbeat.clone();
+    let near = voters.iter().filter(|voter| {
+        let acked = heard
+            .as_ref()
+            .and_then(|all| all.get(*voter).copied().flatten());
+        **voter == member.identity.node || acked.is_some_and(|at| at.elapsed() < LATELY)
+    });
+    2 * near.count() > voters.len()
 }

@@ -64,6 +64,9 @@ pub struct Status {
     pub purged_index: u64,
     /// All members, itself among them. Voters stand for election in this order when a leader is lost.
     pub members: Vec<MemberStatus>,
+    /// It is a voter, by the last list of members that it has. While the members change and two sets of
+    /// voters have to agree, it is in both: one that is just being made a voter is not yet.
+    pub votes: bool,
     /// No change of members is under way. While one is, the old voters and the new ones each have
     /// to agree, so fewer may be lost.
     pub settled: bool,

@@ -9,10 +9,24 @@ use std::time::Duration;
 use common::Cluster;
 use common::certificates::Authority;
 use common::cluster::{DEADLINE, wait};
-use neap_consensus::{LeaveError, OpenError, RecoverError, Role, recover};
+use neap_consensus::{LeaveError, NodeId, OpenError, RecoverError, RemoveError, Role, recover};
+use tokio::time::Instant;
 
 fn node(cluster: &Cluster, seat: usize) -> u64 {
     cluster.member(seat).status().node.unwrap().0
+}
+
+/// Has whoever leads remove a member, again where something stood in the way.
+async fn remove(cluster: &Cluster, gone: u64) {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let leader = cluster.wait_leader().await;
+        match cluster.member(leader).remove(NodeId(gone)).await {
+            Ok(()) => return,
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,6 +86,78 @@ async fn the_leader_itself_may_leave() {
         .unwrap();
     cluster.close(leader).await;
     cluster.wait_voters(2).await;
+    cluster.propose(2).await;
+    assert_eq!(cluster.wait_equal().await, [1, 2]);
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_leader_removes_members_that_are_gone_one_by_one() {
+    let mut cluster = Cluster::formed(5).await;
+    cluster.propose(1).await;
+    let leader = cluster.wait_leader().await;
+    let others: Vec<usize> = (0..5).filter(|seat| *seat != leader).collect();
+    assert_eq!(
+        cluster
+            .member(leader)
+            .remove(NodeId(node(&cluster, leader)))
+            .await,
+        Err(RemoveError::Itself)
+    );
+    let gone = [node(&cluster, others[0]), node(&cluster, others[1])];
+    assert_eq!(
+        cluster.member(others[2]).remove(NodeId(gone[0])).await,
+        Err(RemoveError::NotLeader)
+    );
+    cluster.close(others[0]).await;
+    cluster.close(others[1]).await;
+    for (left, id) in [(4, gone[0]), (3, gone[1])] {
+        remove(&cluster, id).await;
+        cluster.wait_voters(left).await;
+    }
+    // Of those that stay one more may go: two are a majority of three.
+    cluster.close(others[2]).await;
+    cluster.propose(2).await;
+    assert_eq!(cluster.wait_equal().await, [1, 2]);
+    // Who is no member any more is removed already.
+    remove(&cluster, gone[0]).await;
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_leaves_a_cluster_that_would_be_without_a_majority() {
+    let mut cluster = Cluster::formed(3).await;
+    cluster.propose(1).await;
+    let leader = cluster.wait_leader().await;
+    let (stays, gone) = ((leader + 1) % 3, (leader + 2) % 3);
+    let gone_id = NodeId(node(&cluster, gone));
+    cluster.close(gone).await;
+    wait("the silence of the one that is gone", || {
+        let seat = cluster.leader()?;
+        let members = cluster.member(seat).status().members;
+        let mut silent = members
+            .into_iter()
+            .filter(|member| member.node == gone_id)
+            .map(|member| member.last_ack);
+        let silent = silent
+            .next()?
+            .is_none_or(|ago| ago > Duration::from_secs(3));
+        silent.then_some(())
+    })
+    .await;
+    let leaving = cluster.member(stays).clone();
+    let refused = leaving.leave(Duration::from_secs(1)).await;
+    assert!(
+        matches!(&refused, Err(LeaveError::Timeout { .. })),
+        "{refused:?}"
+    );
+    assert_eq!(leaving.status().members.len(), 3);
+    // Once the one that is gone is removed, nothing stands in the way.
+    remove(&cluster, gone_id.0).await;
+    cluster.wait_voters(2).await;
+    leaving.leave(DEADLINE).await.unwrap();
+    cluster.close(stays).await;
+    cluster.wait_voters(1).await;
     cluster.propose(2).await;
     assert_eq!(cluster.wait_equal().await, [1, 2]);
     cluster.end().await;
@@ -226,6 +312,53 @@ async fn one_survivor_goes_on_and_the_others_are_refused() {
     }
     cluster.wait_voters(3).await;
     assert_eq!(cluster.wait_equal().await, (0..=10).collect::<Vec<u64>>());
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn those_who_lost_their_disks_form_nothing_beside_a_survivor() {
+    let mut cluster = Cluster::formed(3).await;
+    cluster.propose(1).await;
+    cluster.wait_equal().await;
+    // The first of the list, which would form a cluster, is among those that lose their disks; the
+    // survivor is one that follows.
+    let survivor = if cluster.wait_leader().await == 1 {
+        2
+    } else {
+        1
+    };
+    let lost = [0, 3 - survivor];
+    let before = cluster.member(survivor).status().cluster;
+    cluster.form_after = Duration::from_secs(2);
+    for seat in lost {
+        cluster.close(seat).await;
+        std::fs::remove_dir_all(&cluster.seats[seat].dir).unwrap();
+    }
+    for seat in lost {
+        cluster.open(seat).await;
+    }
+    tokio::time::sleep(cluster.form_after * 3).await;
+    for seat in lost {
+        let status = cluster.member(seat).status();
+        assert_eq!((status.node, status.role), (None, Role::Joining), "{seat}");
+        assert!(!status.votes);
+        cluster.close(seat).await;
+    }
+    assert!(cluster.member(survivor).status().votes, "by its disk");
+    cluster.close(survivor).await;
+    let seat = &cluster.seats[survivor];
+    let (dir, name, address) = (seat.dir.clone(), seat.name.clone(), seat.address);
+    let recovered = recover(&dir, &before, &name, &address.to_string()).unwrap();
+    for seat in [survivor, lost[0], lost[1]] {
+        cluster.open(seat).await;
+    }
+    cluster.wait_voters(3).await;
+    for seat in 0..3 {
+        let status = cluster.member(seat).status();
+        assert_eq!(status.cluster, recovered.cluster, "{seat}");
+        assert!(status.votes, "{seat}");
+    }
+    assert_eq!(cluster.wait_equal().await, [1]);
     cluster.end().await;
 }
 

@@ -113,6 +113,8 @@ pub(super) enum Done {
 /// A write that came to an end.
 pub(super) struct WriteDone {
     pub(super) key: TargetKey,
+    /// The leadership that decided it.
+    pub(super) leader: LeaderId,
     pub(super) uid: String,
     pub(super) evaluation: Arc<Evaluation>,
     pub(super) result: Result<Written, ScaleError>,
@@ -138,6 +140,8 @@ pub struct Decider {
     pub(super) next_flush: Boottime,
     pub(super) last_entry: Boottime,
     pub(super) leading: Option<Leading>,
+    /// There was no lease: whether there is one is looked at again from this time on.
+    pub(super) lease_from: Boottime,
     /// Every kind of object has been listed: before that an owner of a target may not be known.
     listed: bool,
     pub(super) replay_over: bool,
@@ -163,6 +167,7 @@ impl Decider {
             parts.scaler.clone(),
             parts.consensus.clone(),
             parts.clock.clone(),
+            parts.metrics.clone(),
         );
         Self {
             parts,
@@ -175,6 +180,7 @@ impl Decider {
             next_flush: now,
             last_entry: now,
             leading: None,
+            lease_from: now,
             listed: false,
             replay_over: false,
             turns,
@@ -266,6 +272,7 @@ impl Decider {
         };
         due.min(flush)
             .min(self.last_entry + self.parts.settings.time_entry)
+            .max(self.lease_from)
     }
 
     fn on_signals(&mut self) {
@@ -333,9 +340,7 @@ impl Decider {
             self.restore(&key);
             self.due.no_later_than(&key, now);
         }
-        self.parts.poller.lead(true);
         self.parts.desk.lead(true);
-        self.parts.metrics.leader.set(1);
         tracing::info!(leader = %id, targets = self.targets.len(), "leading: deciding for all targets");
     }
 
@@ -347,9 +352,7 @@ impl Decider {
         self.unsaved.clear();
         self.removed.clear();
         self.sweep_from = None;
-        self.parts.poller.lead(false);
         self.parts.desk.lead(false);
-        self.parts.metrics.leader.set(0);
     }
 
     /// Drops the records of objects that went while nobody led. Once per leadership, when all objects
@@ -373,6 +376,7 @@ impl Decider {
         };
         target.committed = self.parts.table.record(key);
         target.pace = Default::default();
+        target.contest.answered();
         target.clearing = None;
         target.leftover = None;
         let Some(record) = &target.committed else {

@@ -21,11 +21,9 @@ impl Decider {
     pub(super) fn on_written(&mut self, done: WriteDone) {
         let now = self.parts.clock.boottime();
         self.parts.metrics.written(&done.result, done.took);
-        let Some(leading) = self.leading else {
-            // A new leader reads the scale itself.
-            if let Some(target) = self.targets.get_mut(&done.key) {
-                target.pace = Default::default();
-            }
+        // What an earlier leadership decided is not this one's: another leader may have decided since, and
+        // each leadership begins with what is committed and with the scale as it is.
+        let Some(leading) = self.leading.filter(|leading| leading.id == done.leader) else {
             return;
         };
         let Some(target) = self.targets.get_mut(&done.key) else {

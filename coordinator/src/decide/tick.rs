@@ -28,14 +28,21 @@ struct Act {
 const ENTRY_BYTES: usize = 1 << 20;
 /// What could not be committed or sent is looked at again after this time.
 const AGAIN: std::time::Duration = std::time::Duration::from_millis(100);
-/// A state that differs from the log in its last activity alone is worth an entry after this
-/// time.
-const ACTIVITY_STEP: std::time::Duration = std::time::Duration::from_secs(10);
+/// A leader without a lease looks for one this often.
+const LEASE_AGAIN: std::time::Duration = std::time::Duration::from_millis(10);
+/// While a target is active, a state that differs from the log in its last activity alone is worth an
+/// entry after this time. With the time until the next entry no more than 5 s are at risk.
+const ACTIVITY_STEP: std::time::Duration = std::time::Duration::from_secs(4);
 
 impl Decider {
     pub(super) async fn tick(&mut self) {
         let Some(leading) = self.leading else { return };
         let now = self.parts.clock.boottime();
+        // Another may lead by now: nothing is decided, and nothing shown of it.
+        if !self.holds_lease(&leading) {
+            self.lease_from = now + LEASE_AGAIN;
+            return;
+        }
         let mut acts = Vec::new();
         for key in self.due.take(now) {
             acts.extend(self.look_at(&key, &leading, now));
@@ -288,9 +295,11 @@ impl Decider {
             self.unsaved.remove(key);
             return;
         }
+        // Once the target is active no more, nothing comes that would commit the end of it.
         if committed.replicas == record.replicas
             && let Ok(mut former) = neap_engine::DecisionState::decode(&committed.state)
             && let Some(active) = target.state.last_active()
+            && active == now
             && former
                 .last_active()
                 .is_some_and(|last| now.since(last) < ACTIVITY_STEP)
@@ -429,6 +438,7 @@ impl Decider {
             };
             let done_write = WriteDone {
                 key,
+                leader,
                 uid,
                 evaluation,
                 result,

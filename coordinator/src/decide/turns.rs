@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use neap_consensus::Consensus;
+use neap_consensus::{Consensus, Lease};
 use tokio::sync::Semaphore;
 
 use crate::clock::{Boottime, Clock};
 use crate::keys::{LeaderId, TargetRef};
+use crate::metrics::Metrics;
 use crate::scaler::{ScaleError, Scaler, Written};
 
 /// Writes that are on their way at most. A thousand at once would each be slower than the lease is
@@ -24,6 +25,7 @@ pub(super) struct Turns {
     scaler: Arc<dyn Scaler>,
     consensus: Consensus,
     clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
     free: Arc<Semaphore>,
     /// From when on the server takes writes again, as [`Boottime::as_micros`]. What it asks for holds
     /// for all targets.
@@ -35,11 +37,13 @@ impl Turns {
         scaler: Arc<dyn Scaler>,
         consensus: Consensus,
         clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
     ) -> Self {
         Self {
             scaler,
             consensus,
             clock,
+            metrics,
             free: Arc::new(Semaphore::new(AT_ONCE)),
             open_from: Arc::new(AtomicI64::new(i64::MIN)),
         }
@@ -68,8 +72,7 @@ impl Turns {
         if !retry_after.is_zero() {
             return (now, Err(ScaleError::Throttled { retry_after }));
         }
-        let lease = self.consensus.lease();
-        let Some(lease) = lease.filter(|lease| lease.leader() == leader) else {
+        let Some(lease) = self.lease(leader) else {
             return (now, Err(ScaleError::Timeout));
         };
         let deadline = now + lease.remaining.saturating_sub(LEASE_MARGIN);
@@ -82,7 +85,16 @@ impl Turns {
             self.open_from
                 .fetch_max(until.as_micros(), Ordering::Relaxed);
         }
+        // A process that was stopped meanwhile; whoever leads now sees the scale, and puts it right.
+        if result.is_ok() && self.lease(leader).is_none() {
+            self.metrics.scale_writes_late.inc();
+        }
         (now, result)
+    }
+
+    fn lease(&self, leader: LeaderId) -> Option<Lease> {
+        let lease = self.consensus.lease();
+        lease.filter(|lease| lease.leader() == leader)
     }
 }
 
@@ -135,7 +147,12 @@ mod tests {
             sent: AtomicUsize::new(0),
             full: tokio::sync::Barrier::new(AT_ONCE),
         });
-        let turns = Turns::new(busy.clone(), member.clone(), Arc::new(SystemClock));
+        let turns = Turns::new(
+            busy.clone(),
+            member.clone(),
+            Arc::new(SystemClock),
+            Arc::new(Metrics::new()),
+        );
         let target = TargetRef::new("ns", "apps/v1", "Deployment", "web");
         let lease = member.lease().expect("it leads");
         let write = |_| turns.write(&target, 2, "1", lease.leader());

@@ -1,4 +1,4 @@
-//! The authority in the Secret `neap-ca`, and its public half in the ConfigMap `neap-ca`.
+//! The authority in the Secret `neap-ca`. Its public half joins the bundle in the ConfigMap `neap-ca`.
 //!
 //! Phases of a change of authority: the next one is made and published beside the present one
 //! (`stage`); once every agent had time to read it, it signs and the present one becomes the
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, ObjectMeta, PostParams};
 
 use super::authority::{Authority, AuthorityError, CertificateFacts, renewal_time};
@@ -21,7 +21,6 @@ const KEY: &str = "tls.key";
 const NEXT_CERTIFICATE: &str = "next.crt";
 const NEXT_KEY: &str = "next.key";
 const FORMER: &str = "former.crt";
-const BUNDLE: &str = "ca.crt";
 
 /// How long a next authority stands in the bundle before it signs. Kubelets refresh mounted
 /// ConfigMaps within about two minutes; agents read theirs again at each connect.
@@ -114,11 +113,10 @@ impl AuthorityState {
     }
 }
 
-/// Reads and writes the Secret and the ConfigMap.
+/// Reads and writes the Secret.
 #[derive(Debug, Clone)]
 pub(super) struct AuthorityStore {
     secrets: Api<Secret>,
-    config_maps: Api<ConfigMap>,
     namespace: String,
     name: String,
 }
@@ -126,8 +124,7 @@ pub(super) struct AuthorityStore {
 impl AuthorityStore {
     pub(super) fn new(client: kube::Client, namespace: &str, name: &str) -> Self {
         Self {
-            secrets: Api::namespaced(client.clone(), namespace),
-            config_maps: Api::namespaced(client, namespace),
+            secrets: Api::namespaced(client, namespace),
             namespace: namespace.to_owned(),
             name: name.to_owned(),
         }
@@ -180,48 +177,6 @@ impl AuthorityStore {
             }
         }
         Err(last.unwrap_or(StoreError::Make(AuthorityError::KeyMismatch)))
-    }
-
-    /// Writes the bundle for agents, if what is there differs.
-    pub(super) async fn publish(&self, state: &AuthorityState) -> Result<(), StoreError> {
-        let bundle = state.bundle();
-        let what = "write ConfigMap";
-        let known = self
-            .config_maps
-            .get_opt(&self.name)
-            .await
-            .map_err(|e| self.api("read ConfigMap", e))?;
-        let data = Some(BTreeMap::from([(BUNDLE.to_owned(), bundle.clone())]));
-        let params = post_params();
-        match known {
-            Some(known)
-                if known.data.as_ref().and_then(|data| data.get(BUNDLE)) == Some(&bundle) =>
-            {
-                Ok(())
-            }
-            Some(mut known) => {
-                known
-                    .data
-                    .get_or_insert_default()
-                    .insert(BUNDLE.to_owned(), bundle);
-                self.config_maps
-                    .replace(&self.name, &params, &known)
-                    .await
-                    .map(drop)
-            }
-            None => {
-                let config_map = ConfigMap {
-                    metadata: self.metadata(),
-                    data,
-                    ..ConfigMap::default()
-                };
-                self.config_maps
-                    .create(&params, &config_map)
-                    .await
-                    .map(drop)
-            }
-        }
-        .map_err(|error| self.api(what, error))
     }
 
     async fn create(&self, now: Timestamp) -> Result<AuthorityState, StoreError> {
@@ -306,22 +261,36 @@ impl AuthorityStore {
     }
 
     fn metadata(&self) -> ObjectMeta {
-        ObjectMeta {
-            name: Some(self.name.clone()),
-            namespace: Some(self.namespace.clone()),
-            labels: Some(BTreeMap::from([
-                ("app.kubernetes.io/name".to_owned(), "neap".to_owned()),
-                ("app.kubernetes.io/managed-by".to_owned(), "neap".to_owned()),
-            ])),
-            ..ObjectMeta::default()
-        }
+        metadata(&self.namespace, &self.name)
     }
 
     fn api(&self, what: &str, source: kube::Error) -> StoreError {
-        StoreError::Api {
-            what: format!("{what} {}/{}", self.namespace, self.name),
-            source: Box::new(source),
-        }
+        api_error(what, &self.namespace, &self.name, source)
+    }
+}
+
+/// Of an object that a coordinator makes.
+pub(super) fn metadata(namespace: &str, name: &str) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name.to_owned()),
+        namespace: Some(namespace.to_owned()),
+        labels: Some(BTreeMap::from([
+            ("app.kubernetes.io/name".to_owned(), "neap".to_owned()),
+            ("app.kubernetes.io/managed-by".to_owned(), "neap".to_owned()),
+        ])),
+        ..ObjectMeta::default()
+    }
+}
+
+pub(super) fn api_error(
+    what: &str,
+    namespace: &str,
+    name: &str,
+    source: kube::Error,
+) -> StoreError {
+    StoreError::Api {
+        what: format!("{what} {namespace}/{name}"),
+        source: Box::new(source),
     }
 }
 
@@ -342,14 +311,14 @@ fn data_of(state: &AuthorityState) -> BTreeMap<String, ByteString> {
     data
 }
 
-fn post_params() -> PostParams {
+pub(super) fn post_params() -> PostParams {
     PostParams {
         field_manager: Some("neap".to_owned()),
         ..PostParams::default()
     }
 }
 
-fn is_conflict(error: &StoreError) -> bool {
+pub(super) fn is_conflict(error: &StoreError) -> bool {
     matches!(error, StoreError::Api { source, .. }
         if matches!(source.as_ref(), kube::Error::Api(status) if status.code == 409 || status.code == 404))
 }
@@ -358,6 +327,8 @@ fn is_conflict(error: &StoreError) -> bool {
 mod tests {
     use super::super::authority::all_certificates;
     use super::*;
+
+    const BUNDLE: &str = "ca.crt";
 
     fn at(days: u64) -> Timestamp {
         "2026-11-22T10:00:00Z".parse::<Timestamp>().unwrap() + Duration::from_secs(days * 86_400)

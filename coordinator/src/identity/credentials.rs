@@ -45,18 +45,24 @@ impl Credentials {
     /// When the key is not one that the provider can sign with.
     pub fn set_server(&self, leaf: LeafCertificate) -> Result<(), rustls::Error> {
         let key = self.provider.key_provider.load_private_key(leaf.key)?;
-        self.server.store(Some(Arc::new(CertifiedKey::new(
-            vec![leaf.certificate],
-            key,
-        ))));
+        let chain = vec![leaf.certificate];
+        self.set_server_chain(Arc::new(CertifiedKey::new(chain, key)));
         Ok(())
     }
 
-    /// Sets what other coordinators see and whom they have to be signed by.
+    /// Sets the certificate that agents see, with those between it and its authority.
+    pub(super) fn set_server_chain(&self, chain: Arc<CertifiedKey>) {
+        self.server.store(Some(chain));
+    }
+
+    /// Sets what other coordinators see and whom they have to be signed by. An equal set changes
+    /// nothing: the peer network builds its settings anew for each one that it is given.
     pub fn set_peer(&self, peer: PeerTls) {
         self.peer.send_if_modified(|known| {
             let changed = **known != peer;
-            *known = Arc::new(peer);
+            if changed {
+                *known = Arc::new(peer);
+            }
             changed
         });
     }
@@ -89,5 +95,32 @@ struct InForce(Arc<Credentials>);
 impl ResolvesServerCert for InForce {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         self.0.server.load_full()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_equal_set_is_no_change() {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let credentials = Credentials::new(provider);
+        let set = |ca: &str| {
+            credentials.set_peer(PeerTls {
+                ca: ca.to_owned(),
+                certificate: "certificate".to_owned(),
+                key: "key".to_owned(),
+            });
+        };
+        let mut peer = credentials.peer();
+        set("a");
+        assert!(peer.has_changed().unwrap());
+        let first = peer.borrow_and_update().clone();
+        set("a");
+        assert!(!peer.has_changed().unwrap());
+        assert!(Arc::ptr_eq(&first, &peer.borrow()));
+        set("b");
+        assert!(peer.has_changed().unwrap());
     }
 }

@@ -1,15 +1,19 @@
-//! Who is who: Neap's own certificate authority, the certificates made from it, TLS settings that
-//! follow renewals while connections stay, and the tokens by which agents prove their node.
+//! Who is who: Neap's own certificate authority and the certificates made from it, or those that
+//! someone else makes, TLS settings that follow renewals while connections stay, and the tokens by
+//! which agents prove their node.
 //!
 //! Everything a private key or a token is in stays out of logs and of `Debug`.
 
 mod authority;
 mod authority_store;
+mod bundle;
 mod caller;
 mod credentials;
+mod files;
 mod jwks;
 mod listener;
 mod local;
+mod others;
 mod process;
 mod renewal;
 mod review;

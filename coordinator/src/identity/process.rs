@@ -1,6 +1,7 @@
 //! [`Identity`]: certificates and tokens together, for the process that owns them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,9 +13,10 @@ use tokio_util::sync::CancellationToken;
 use super::authority_store::AuthorityStore;
 use super::caller::{Caller, CallerError};
 use super::credentials::Credentials;
+use super::files::CertificateFiles;
 use super::jwks::SigningKeys;
 use super::local::{LocalAgent, LocalCredentials};
-use super::renewal::{Expiry, Renewal};
+use super::renewal::{Expiry, Renewal, Renewed, Source};
 use super::review::{ReviewOutcome, Reviewer};
 use super::token::{self, TokenError, TokenPolicy};
 use super::{authority::AuthorityError, authority_store::StoreError};
@@ -39,6 +41,9 @@ pub struct IdentityConfig {
     pub audience: String,
     /// Names of the ServiceAccounts in Neap's namespace that agents run as.
     pub agent_service_accounts: Vec<String>,
+    /// Directory of `tls.crt`, `tls.key` and `ca.crt` that someone else makes and renews, with names
+    /// and usages of all coordinators; `None`: the coordinators make their own.
+    pub tls_dir: Option<PathBuf>,
 }
 
 impl IdentityConfig {
@@ -53,7 +58,17 @@ impl IdentityConfig {
             authority_name: "neap-ca".to_owned(),
             audience: "neap".to_owned(),
             agent_service_accounts: vec!["neap-agent".to_owned()],
+            tls_dir: None,
         }
+    }
+
+    /// The DNS names that agents and other coordinators ask this one's certificate for.
+    pub(super) fn verified_names(&self) -> [String; 2] {
+        let (namespace, peers) = (&self.namespace, &self.peers_service);
+        [
+            format!("{}.{namespace}.svc", self.service),
+            format!("{}.{peers}.{namespace}.svc", self.pod_name),
+        ]
     }
 
     /// The DNS names under which this coordinator is reached.
@@ -137,8 +152,9 @@ impl std::fmt::Debug for Identity {
 }
 
 impl Identity {
-    /// Reads or makes the authority, signs this coordinator's certificates and publishes the
-    /// authority for agents. Tries until the API server answers; only `shutdown` ends the wait.
+    /// Reads or makes the authority and signs this coordinator's certificates, or takes them from
+    /// files, and publishes the authority for agents. Tries until the API server answers and there are
+    /// certificates that can be used; only `shutdown` ends the wait.
     ///
     /// # Errors
     /// [`IdentityError`] for what waiting does not mend: a Secret that holds something else.
@@ -149,16 +165,23 @@ impl Identity {
         shutdown: &CancellationToken,
     ) -> Result<Option<Arc<Self>>, IdentityError> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let credentials = Arc::new(Credentials::new(provider));
-        let store = AuthorityStore::new(client.clone(), &config.namespace, &config.authority_name);
+        let credentials = Arc::new(Credentials::new(provider.clone()));
+        let source = match &config.tls_dir {
+            Some(dir) => Source::Files(CertificateFiles::new(dir, &config, provider)),
+            None => Source::Own(Box::new(AuthorityStore::new(
+                client.clone(),
+                &config.namespace,
+                &config.authority_name,
+            ))),
+        };
         let keys = SigningKeys::new(client.clone(), clock.clone());
-        let reviewer = Reviewer::new(client, &config.audience);
+        let reviewer = Reviewer::new(client.clone(), &config.audience);
         let policy = config.token_policy();
-        let renewal = Renewal::new(store, config, credentials.clone());
+        let renewal = Renewal::new(client, source, config, credentials.clone());
         let mut wait = Duration::from_millis(200);
         loop {
             match renewal.renew(clock.wall()).await {
-                Ok(()) => {
+                Ok(Renewed::InForce) => {
                     return Ok(Some(Arc::new(Self {
                         credentials,
                         callers: Callers::Cluster(Box::new(ClusterCallers {
@@ -170,6 +193,8 @@ impl Identity {
                         clock,
                     })));
                 }
+                // The log has the reason.
+                Ok(Renewed::Waits) => {}
                 Err(error @ IdentityError::Store(StoreError::Api { .. })) => {
                     tracing::warn!(%error, retry_in = ?wait, "no certificate authority yet");
                 }
@@ -281,6 +306,9 @@ impl Identity {
     }
 }
 
+#[cfg(test)]
+#[path = "files_test.rs"]
+mod files_tests;
 #[cfg(test)]
 #[path = "process_test.rs"]
 mod tests;

@@ -1,11 +1,28 @@
-//! Tokens for tests, signed as the API server signs them.
+//! For tests: tokens, signed as the API server signs them; objects that it keeps; agents' handshakes.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use axum::http::Method;
 use jiff::Timestamp;
 use jsonwebtoken::jwk::{Jwk, JwkSet};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::ServerName;
 use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsConnector;
+use tokio_stream::StreamExt;
+
+use super::authority::all_certificates;
+use super::listener::{ConnectionLimits, TlsIncoming};
+use super::process::Identity;
+use crate::testing::api_server::{ApiServer, Sent, status};
+
+pub(crate) const SECRET: &str = "/api/v1/namespaces/neap/secrets/neap-ca";
+pub(crate) const SECRETS: &str = "/api/v1/namespaces/neap/secrets";
+pub(crate) const CONFIG_MAP: &str = "/api/v1/namespaces/neap/configmaps/neap-ca";
+pub(crate) const CONFIG_MAPS: &str = "/api/v1/namespaces/neap/configmaps";
 
 /// The issuer that these tokens name.
 pub(crate) const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
@@ -106,4 +123,92 @@ impl Draft<'_> {
     pub(crate) fn sign(self) -> String {
         jsonwebtoken::encode(&self.maker.header, &self.claims, &self.maker.key).unwrap()
     }
+}
+
+/// Keeps one object as the API server does: create, read, replace by version.
+pub(crate) fn store(api: &ApiServer, collection: &str, path: &str) -> Arc<Mutex<Option<Value>>> {
+    let object: Arc<Mutex<Option<Value>>> = Arc::default();
+    let write = |object: &Mutex<Option<Value>>, sent: &Sent| {
+        let mut held = object.lock().unwrap();
+        let version = held.as_ref().map_or(1, |held| {
+            held["metadata"]["resourceVersion"]
+                .as_str()
+                .unwrap()
+                .parse::<u32>()
+                .unwrap()
+                + 1
+        });
+        let mut new = sent.body.clone();
+        new["metadata"]["resourceVersion"] = json!(version.to_string());
+        *held = Some(new.clone());
+        (200, vec![], new)
+    };
+    let held = object.clone();
+    api.handle(Method::POST, collection, move |sent| {
+        if held.lock().unwrap().is_some() {
+            return (409, vec![], status(409, "AlreadyExists", "it exists"));
+        }
+        write(&held, sent)
+    });
+    let held = object.clone();
+    api.handle(Method::GET, path, move |_| {
+        match held.lock().unwrap().clone() {
+            Some(object) => (200, vec![], object),
+            None => (404, vec![], status(404, "NotFound", "not found")),
+        }
+    });
+    let held = object.clone();
+    api.handle(Method::PUT, path, move |sent| {
+        let known = held
+            .lock()
+            .unwrap()
+            .as_ref()
+            .map(|held| held["metadata"]["resourceVersion"].clone());
+        if known != Some(sent.body["metadata"]["resourceVersion"].clone()) {
+            return (
+                409,
+                vec![],
+                status(409, "Conflict", "the object has been modified"),
+            );
+        }
+        write(&held, sent)
+    });
+    object
+}
+
+fn client_config(bundle: &str) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    for certificate in all_certificates(bundle, "test").unwrap() {
+        roots.add(certificate).unwrap();
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Arc::new(config)
+}
+
+/// A handshake over a real socket; gives the server's certificate.
+pub(crate) async fn handshake(
+    identity: &Identity,
+    bundle: &str,
+    name: &str,
+) -> std::io::Result<Vec<u8>> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut incoming = TlsIncoming::new(
+        listener,
+        identity.node_server_tls().unwrap(),
+        ConnectionLimits::default(),
+    );
+    let stream = TcpStream::connect(address).await.unwrap();
+    let connector = TlsConnector::from(client_config(bundle));
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    let connected = connector.connect(name, stream).await?;
+    assert!(incoming.next().await.unwrap().is_ok());
+    let (_, session) = connected.get_ref();
+    Ok(session.peer_certificates().unwrap()[0].to_vec())
 }

@@ -38,14 +38,14 @@ pub struct ResultLabel {
 #[derive(Debug)]
 pub struct Metrics {
     registry: Mutex<Registry>,
-    /// 1 while this replica leads.
-    pub leader: Gauge,
     evaluations: Counter,
     evaluation_seconds: Histogram,
     commits: Family<ResultLabel, Counter>,
     commit_seconds: Histogram,
     scale_writes: Family<ResultLabel, Counter>,
     scale_write_seconds: Histogram,
+    /// Writes of scales that were taken, and answered after their leader's lease had ended.
+    pub scale_writes_late: Counter,
     polls: Family<ResultLabel, Counter>,
     poll_seconds: Histogram,
     /// Writes of ScaledObject status.
@@ -79,8 +79,6 @@ impl Metrics {
     /// All metrics at zero.
     pub fn new() -> Self {
         let mut registry = Registry::default();
-        let leader = Gauge::default();
-        registry.register("neap_leader", "1 while this replica leads", leader.clone());
         let evaluations = Counter::default();
         registry.register(
             "neap_evaluations",
@@ -112,6 +110,12 @@ impl Metrics {
             "neap_scale_write_seconds",
             "Time of one write of a scale",
             scale_write_seconds.clone(),
+        );
+        let scale_writes_late = Counter::default();
+        registry.register(
+            "neap_scale_writes_late",
+            "Writes of scales that were taken, and answered after the lease had ended: another leader may have decided since",
+            scale_writes_late.clone(),
         );
         let polls = Family::default();
         registry.register("neap_polls", "Event sources asked", polls.clone());
@@ -156,13 +160,13 @@ impl Metrics {
         let compat = Compat::register(&mut registry);
         Self {
             registry: Mutex::new(registry),
-            leader,
             evaluations,
             evaluation_seconds,
             commits,
             commit_seconds,
             scale_writes,
             scale_write_seconds,
+            scale_writes_late,
             polls,
             poll_seconds,
             status_writes,
@@ -251,12 +255,10 @@ mod tests {
         let metrics = Metrics::new();
         metrics.written(&Err(ScaleError::Conflict), Duration::from_millis(3));
         metrics.committed(Duration::from_millis(3), true);
-        metrics.leader.set(1);
         let text = metrics.encode().unwrap();
         for line in [
             "neap_scale_writes_total{result=\"conflict\"} 1",
             "neap_commits_total{result=\"ok\"} 1",
-            "neap_leader 1",
             "neap_evaluations_total 0",
         ] {
             assert!(text.contains(line), "{line} in\n{text}");

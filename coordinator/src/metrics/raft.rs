@@ -8,8 +8,10 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::ConstGauge;
+use tokio::sync::watch;
 
 use super::collect::Writer;
+use crate::leading::Leading;
 
 /// A member that was heard within this time is there.
 const THERE: Duration = Duration::from_secs(2);
@@ -18,6 +20,8 @@ const THERE: Duration = Duration::from_secs(2);
 pub struct RaftCollector {
     /// The log.
     pub consensus: Consensus,
+    /// Who leads, as others are told.
+    pub leading: watch::Receiver<Leading>,
 }
 
 impl fmt::Debug for RaftCollector {
@@ -64,11 +68,14 @@ impl EncodeMetric for FsyncHistogram<'_> {
         let bounds = FsyncStats::BOUNDS.iter().map(Duration::as_secs_f64);
         let mut below = 0;
         // Kept cumulative, and wanted one by one.
-        let each = bounds.chain([f64::MAX]).zip(buckets).map(|(bound, upto)| {
-            let own = upto - below;
-            below = *upto;
-            (bound, own)
-        });
+        let each = bounds
+            .chain([f64::INFINITY])
+            .zip(buckets)
+            .map(|(bound, upto)| {
+                let own = upto - below;
+                below = *upto;
+                (bound, own)
+            });
         let each: Vec<(f64, u64)> = each.collect();
         encoder.encode_histogram::<NoLabelSet>(total.as_secs_f64(), *count, &each, None)
     }
@@ -97,6 +104,11 @@ impl Collector for RaftCollector {
         let number = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
         let voters = status.members.iter().filter(|member| member.voter);
         for (name, help, value) in [
+            (
+                "neap_leader",
+                "1 while this replica leads and holds its lease",
+                usize::from(self.leading.borrow().leadership.is_self),
+            ),
             (
                 "neap_raft_term",
                 "Latest Raft term seen",

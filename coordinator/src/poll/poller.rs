@@ -172,6 +172,7 @@ impl Poller {
             for (key, job) in &mut jobs.jobs {
                 job.last = None;
                 job.due = now;
+                job.polled = false;
                 if !job.running {
                     jobs.queue.insert((now, *key));
                 }
@@ -179,6 +180,12 @@ impl Poller {
         }
         drop(jobs);
         self.changed.notify_one();
+    }
+
+    /// Whether this replica asks.
+    #[cfg(test)]
+    pub(super) fn asks(&self) -> bool {
+        self.jobs().leading
     }
 
     /// Number of distinct questions.

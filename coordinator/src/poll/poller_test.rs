@@ -189,6 +189,24 @@ async fn equal_questions_are_asked_once_and_only_while_leading() {
 }
 
 #[tokio::test]
+async fn each_leadership_asks_at_once_and_spreads_then() {
+    let mut bench = Bench::start();
+    let source = source(0);
+    bench.poller.set(&key("a"), vec![plain(&source)]);
+    for leadership in 0..2 {
+        bench.poller.lead(true);
+        assert_eq!(bench.answer().await, (key("a"), 3 * leadership + 1));
+        // As the digest will have it: after half an interval, and whole ones from then on.
+        for (asked, after) in [(2, 15), (3, 30)] {
+            bench.clock.advance(Duration::from_secs(after));
+            assert_eq!(bench.answer().await, (key("a"), 3 * leadership + asked));
+        }
+        bench.poller.lead(false);
+    }
+    bench.stop.cancel();
+}
+
+#[tokio::test]
 async fn a_rotated_secret_is_noticed_at_the_next_poll() {
     let mut bench = Bench::start();
     *bench.secret.0.lock().unwrap() = "old".to_owned();

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use kube::ResourceExt;
 use neap_api::condition::Condition;
+use neap_consensus::Consensus;
 use neap_engine::{TriggerOutcome, TriggerWhy};
 use serde_json::Value;
 use tokio::sync::{Notify, mpsc};
@@ -30,6 +31,8 @@ const RETRY_LAST: Duration = Duration::from_secs(60);
 const EVENTS: usize = 10_000;
 /// Writes under way at once.
 const CONCURRENT: usize = 16;
+/// Without a lease nothing is written; whether there is one is looked at again after this time.
+const LEASE_AGAIN: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Default)]
 struct Pending {
@@ -48,6 +51,7 @@ pub struct Desk {
     pending: Mutex<Pending>,
     changed: Notify,
     publisher: Arc<dyn Publisher>,
+    consensus: Consensus,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
 }
@@ -79,6 +83,7 @@ impl Desk {
     /// A desk with nothing on it.
     pub fn new(
         publisher: Arc<dyn Publisher>,
+        consensus: Consensus,
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
@@ -86,6 +91,7 @@ impl Desk {
             pending: Mutex::default(),
             changed: Notify::new(),
             publisher,
+            consensus,
             clock,
             metrics,
         })
@@ -155,7 +161,12 @@ impl Desk {
             let now = self.clock.boottime();
             let mut next = now + Duration::from_secs(3_600);
             let mut ready = Vec::new();
-            for key in &waiting {
+            // Another leader may show the same targets by now.
+            let may_write = self.consensus.lease().is_some();
+            if !may_write && (!waiting.is_empty() || self.has_events()) {
+                next = now + LEASE_AGAIN;
+            }
+            for key in waiting.iter().filter(|_| may_write) {
                 let Some(target) = shown.get(key).filter(|target| !target.in_flight) else {
                     continue;
                 };
@@ -192,7 +203,10 @@ impl Desk {
                         .await;
                 });
             }
-            if !event_running && let Some(note) = self.next_event() {
+            if may_write
+                && !event_running
+                && let Some(note) = self.next_event()
+            {
                 event_running = true;
                 let (desk, event_done) = (self.clone(), event_done.clone());
                 tasks.spawn(async move {
@@ -218,6 +232,10 @@ impl Desk {
         }
         tasks.close();
         tasks.wait().await;
+    }
+
+    fn has_events(&self) -> bool {
+        !self.pending().events.is_empty()
     }
 
     fn next_event(&self) -> Option<EventNote> {

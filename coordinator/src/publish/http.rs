@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::extract::{Path, Query, State};
@@ -43,6 +44,8 @@ pub struct HttpState {
     pub store: Arc<SignalStore>,
     /// Polled sources.
     pub poller: Arc<Poller>,
+    /// This replica was found to be a voter, at some time since it started.
+    pub has_voted: Arc<AtomicBool>,
     /// Time.
     pub clock: Arc<dyn Clock>,
 }
@@ -85,8 +88,10 @@ async fn healthz(State(state): State<HttpState>) -> Response {
     }
 }
 
-/// Ready once every kind of object has been listed. A quorum is no part of it: replicas that are
-/// taken out of their Service for want of one would not get one sooner.
+/// Ready once every kind of object has been listed and this replica has been a voter, so that an update
+/// which ends one replica after the other takes the next one only when the last one counts again. A
+/// quorum is no part of it: a voter knows by its disk that it is one, and replicas that are taken out of
+/// their Service for want of a quorum would not get one sooner.
 async fn readyz(State(state): State<HttpState>) -> Response {
     let mut missing = Vec::new();
     for (kind, freshness) in state.world.freshness().borrow().iter() {
@@ -94,6 +99,13 @@ async fn readyz(State(state): State<HttpState>) -> Response {
             let why = freshness.error.as_deref().unwrap_or("not listed yet");
             missing.push(format!("{}: {why}", kind.name()));
         }
+    }
+    let consensus = state.consensus.status();
+    if consensus.votes {
+        state.has_voted.store(true, Ordering::Relaxed);
+    } else if !state.has_voted.load(Ordering::Relaxed) {
+        let role = consensus.role.as_str();
+        missing.push(format!("membership: no voter yet, this replica is {role}"));
     }
     if missing.is_empty() {
         return "ok\n".into_response();
@@ -122,14 +134,14 @@ pub(crate) fn figures(state: &HttpState) -> Value {
 }
 
 impl HttpState {
-    /// Whether this replica decided last, so that what it knows is newer than what it was told.
+    /// Whether this replica decides, so that what it knows is newer than what it was told.
     fn leads(&self) -> bool {
-        self.consensus.leadership().borrow().is_self
+        self.leading.borrow().leadership.is_self
     }
 
     /// Who says what is answered, and how old it is; `null` where no leader has told anything yet.
     fn as_of(&self) -> Value {
-        let leadership = self.consensus.leadership().borrow().clone();
+        let leadership = self.leading.borrow().leadership.clone();
         let own = leadership.leader.filter(|_| leadership.is_self);
         let last = match own {
             Some(own) => Some((own.id, std::time::Duration::ZERO)),

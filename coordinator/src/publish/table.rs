@@ -95,7 +95,33 @@ impl LeaderTable {
     /// # Errors
     /// Why it cannot be read; the last one stays.
     pub(super) fn take(&self, from: LeaderId, bytes: &[u8]) -> Result<(), String> {
-        let table = Table::decode(bytes)?;
+        let mut table = Table::decode(bytes)?;
+        let changes = std::mem::take(&mut table.changes);
+        let former = self.replace(from, table)?;
+        let wall = self.clock.wall();
+        if former.is_some_and(|leader| leader != from) {
+            self.history.leader_changed(wall);
+        }
+        self.history.heard(wall, false);
+        for change in changes {
+            self.history.keep_told(change);
+        }
+        let told = self.told();
+        self.history.retain(|key| told.targets.contains_key(key));
+        Ok(())
+    }
+
+    /// Keeps what this replica knows at the end of its leadership `from`, so that it answers with that, and
+    /// says how old it is, until another leader tells more. Its changes are in the history already.
+    ///
+    /// # Errors
+    /// Why it cannot be read; the last one stays.
+    pub(super) fn keep_own(&self, from: LeaderId, table: Table) -> Result<(), String> {
+        self.replace(from, table).map(drop)
+    }
+
+    /// Puts `table` in the place of what was told last; gives who had told that.
+    fn replace(&self, from: LeaderId, table: Table) -> Result<Option<LeaderId>, String> {
         let status = serde_json::from_str(&table.status).map_err(|error| error.to_string())?;
         let now = self.clock.boottime();
         let mut told = self.told();
@@ -106,16 +132,7 @@ impl LeaderTable {
             .into_iter()
             .map(|row| (row.key.clone(), row))
             .collect();
-        let wall = self.clock.wall();
-        if former.is_some_and(|(leader, _)| leader != from) {
-            self.history.leader_changed(wall);
-        }
-        self.history.heard(wall, false);
-        for change in table.changes {
-            self.history.keep_told(change);
-        }
-        self.history.retain(|key| told.targets.contains_key(key));
-        Ok(())
+        Ok(former.map(|(leader, _)| leader))
     }
 
     /// Who told it, and how long ago; `None` before the first time.

@@ -87,10 +87,10 @@ impl Bench {
             service.metrics.clone(),
         );
         let http = service.http();
-        let mut leadership = service.consensus.leadership();
+        let mut leading = service.leading.clone();
         tokio::time::timeout(
             Duration::from_secs(60),
-            leadership.wait_for(|seen| seen.is_self),
+            leading.wait_for(|seen| seen.leadership.is_self),
         )
         .await
         .expect("one member leads itself")

@@ -248,6 +248,12 @@ impl FakePublisher {
         self.state.lock().unwrap().patches
     }
 
+    /// How many events there were.
+    #[allow(dead_code, reason = "for the tests of several")]
+    pub(crate) fn all_events(&self) -> usize {
+        self.state.lock().unwrap().events.len()
+    }
+
     pub(crate) fn status(&self, name: &str) -> Option<Value> {
         self.state.lock().unwrap().status.get(name).cloned()
     }

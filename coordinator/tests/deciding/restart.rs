@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use neap_coordinator::clock::Clock;
 use serde_json::json;
 
 use crate::bench::Bench;
+use crate::objects::wall;
 
 fn spec() -> serde_json::Value {
     json!({
@@ -73,6 +75,46 @@ async fn a_stabilisation_window_goes_on_where_it_was() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cooldown_counts_from_the_last_activity_and_not_from_an_earlier_one() {
+    let spec = json!({
+        "cooldownPeriod": 100,
+        "triggers": [{"type": "kubernetes-workload", "metadata": {"podSelector": "app=producer", "value": "1"}}],
+    });
+    let bench = Bench::start().await;
+    bench.deployment("web", 0);
+    bench.scaled_object("web", spec.clone());
+    bench.pod("producer", 0);
+    bench.advance(Duration::from_millis(50));
+    assert_eq!(bench.write(0).await.replicas, 1);
+    bench.advance(Duration::from_secs(2));
+    bench.evaluate("web").await;
+    // Active for longer, and for less than what is worth an entry of its own.
+    bench.advance(Duration::from_secs(3));
+    bench.evaluate("web").await;
+    let last_active = bench.clock.wall();
+    bench.world.remove_pod("ns", "producer-0");
+    bench.evaluate("web").await;
+    bench.advance(Duration::from_secs(2));
+    bench.evaluate("web").await;
+    let (replicas, version) = bench.scaler.get("web");
+    let seconds_on = bench.clock.wall().as_second() + 1 - wall(0).as_second();
+    let disk = bench.stop().await;
+
+    let bench = Bench::start_at(disk, 20, seconds_on).await;
+    bench.scaler.set("web", replicas, version);
+    bench.pod("web", 0);
+    bench.scaled_object("web", spec);
+    let since = bench.clock.wall().duration_since(last_active);
+    let left = Duration::from_secs(100) - since.unsigned_abs();
+    bench.advance(left - Duration::from_secs(2));
+    bench.evaluate("web").await;
+    assert_eq!(bench.scaler.writes(), [], "the cooldown goes on");
+    bench.advance(Duration::from_secs(3));
+    assert_eq!(bench.write(0).await.replicas, 0);
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wall_clock_that_is_set_changes_nothing() {
     let bench = Bench::start().await;
     bench.deployment("web", 1);
@@ -88,8 +130,8 @@ async fn a_wall_clock_that_is_set_changes_nothing() {
     for n in 1..3 {
         bench.world.remove_pod("ns", &format!("producer-{n}"));
     }
-    let wall = neap_coordinator::clock::Clock::wall(&bench.clock);
-    bench.clock.set_wall(wall + Duration::from_secs(3_600));
+    let set_to = bench.clock.wall();
+    bench.clock.set_wall(set_to + Duration::from_secs(3_600));
     for _ in 0..5 {
         bench.advance(Duration::from_secs(10));
         bench.evaluate("web").await;
@@ -99,7 +141,7 @@ async fn a_wall_clock_that_is_set_changes_nothing() {
         writes,
         "an hour on the wall is not an hour"
     );
-    bench.clock.set_wall(wall - Duration::from_secs(3_600));
+    bench.clock.set_wall(set_to - Duration::from_secs(3_600));
     bench.advance(Duration::from_secs(255));
     assert_eq!(bench.write(writes).await.replicas, 1);
     bench.stop().await;

@@ -10,12 +10,14 @@ use neap_api::ScaledObject;
 use neap_consensus::Consensus;
 use neap_coordinator::clock::{Boottime, ManualClock};
 use neap_coordinator::decide::DecideSettings;
+use neap_coordinator::leading::Leading;
 use neap_coordinator::metrics::Metrics;
 use neap_coordinator::poll::PollLimits;
 use neap_coordinator::signals::{SignalLimits, SignalStore};
 use neap_coordinator::world::World;
 use neap_coordinator::{Ports, Service, ServiceConfig};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
@@ -31,6 +33,8 @@ struct Replica {
     store: Arc<SignalStore>,
     metrics: Arc<Metrics>,
     consensus: Consensus,
+    leading: watch::Receiver<Leading>,
+    publisher: Arc<FakePublisher>,
     http: Router,
     stop: CancellationToken,
     running: tokio::task::JoinHandle<()>,
@@ -40,48 +44,66 @@ pub(crate) struct Bench {
     clock: ManualClock,
     pub(crate) scaler: Arc<FakeScaler>,
     replicas: Vec<Option<Replica>>,
+    configs: Vec<neap_consensus::Config>,
     _data: tempfile::TempDir,
 }
 
 impl Bench {
     /// Three coordinators, one of which leads.
     pub(crate) async fn start() -> Self {
+        let mut bench = Self::empty();
+        for seat in 0..3 {
+            bench.open(seat).await;
+        }
+        let worlds: Vec<Arc<World>> = bench
+            .living()
+            .map(|(_, replica)| replica.world.clone())
+            .collect();
+        // The fake cluster echoes writes to every replica, as the API server's watch would.
+        bench
+            .scaler
+            .on_write(Box::new(move |name, replicas, version| {
+                for world in &worlds {
+                    world.apply_target_facts(&target_id(name), facts(name, replicas, version));
+                }
+            }));
+        bench.voters().await;
+        bench.leader().await;
+        bench
+    }
+
+    /// Seats for three, and nobody there.
+    pub(crate) fn empty() -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let clock = ManualClock::new(Boottime::from_micros(1_000_000_000), wall(0));
         let scaler = FakeScaler::new(clock.clone());
         let data = tempfile::tempdir().unwrap();
-        let mut replicas = Vec::new();
-        for config in peers::configs(data.path(), 3) {
-            replicas.push(Some(Replica::start(config, &clock, &scaler).await));
-        }
-        let worlds: Vec<Arc<World>> = replicas
-            .iter()
-            .flatten()
-            .map(|replica: &Replica| replica.world.clone())
-            .collect();
-        // The fake cluster echoes writes to every replica, as the API server's watch would.
-        scaler.on_write(Box::new(move |name, replicas, version| {
-            for world in &worlds {
-                world.apply_target_facts(&target_id(name), facts(name, replicas, version));
-            }
-        }));
-        let bench = Self {
+        Self {
             clock,
             scaler,
-            replicas,
+            replicas: (0..3).map(|_| None).collect(),
+            configs: peers::configs(data.path(), 3),
             _data: data,
-        };
-        bench
-            .until("three voters", async |bench| {
-                let all = bench.living().all(|(_, replica)| {
-                    let status = replica.consensus.status();
-                    status.settled && status.members.iter().filter(|m| m.voter).count() == 3
-                });
-                all.then_some(())
-            })
-            .await;
-        bench.leader().await;
-        bench
+        }
+    }
+
+    /// Starts a replica with the disk it has.
+    pub(crate) async fn open(&mut self, seat: usize) {
+        let config = self.configs[seat].clone();
+        let replica = Replica::start(config, &self.clock, &self.scaler).await;
+        self.replicas[seat] = Some(replica);
+    }
+
+    /// Waits until all that live know three voters.
+    pub(crate) async fn voters(&self) {
+        self.until("three voters", async |bench| {
+            let all = bench.living().all(|(_, replica)| {
+                let status = replica.consensus.status();
+                status.settled && status.members.iter().filter(|m| m.voter).count() == 3
+            });
+            all.then_some(())
+        })
+        .await
     }
 
     fn living(&self) -> impl Iterator<Item = (usize, &Replica)> {
@@ -98,15 +120,34 @@ impl Bench {
         self.until("a leader", async |bench| {
             let mut living = bench.living();
             let leads = |replica: &Replica| {
-                replica.consensus.leadership().borrow().is_self
-                    && replica.consensus.lease().is_some()
-                    && replica.metrics.leader.get() == 1
+                replica.leading.borrow().leadership.is_self && replica.consensus.lease().is_some()
             };
             living
                 .find(|(_, replica)| leads(replica))
                 .map(|(seat, _)| seat)
         })
         .await
+    }
+
+    /// Waits until a replica says no more that it leads.
+    pub(crate) async fn leads_no_more(&self, seat: usize) {
+        let mut leading = self.replica(seat).leading.clone();
+        let over = leading.wait_for(|now| !now.leadership.is_self);
+        let over = tokio::time::timeout(PATIENCE, over).await;
+        over.expect("its lease ends").unwrap();
+    }
+
+    /// What a replica has evaluated, and what it has shown: status and events.
+    pub(crate) fn evaluated_and_shown(&self, seat: usize) -> (u64, usize, usize) {
+        let replica = self.replica(seat);
+        let publisher = &replica.publisher;
+        let evaluations = replica.figure("neap_evaluations_total");
+        (evaluations, publisher.patches(), publisher.all_events())
+    }
+
+    /// A gauge or counter without labels.
+    pub(crate) fn figure(&self, seat: usize, name: &str) -> u64 {
+        self.replica(seat).figure(name)
     }
 
     /// Waits until `look` gives something.
@@ -226,9 +267,17 @@ impl Bench {
     }
 
     pub(crate) async fn status_code(&self, seat: usize, path: &str) -> u16 {
+        self.text(seat, path).await.0
+    }
+
+    /// Code and text of what a replica answers to `path`.
+    pub(crate) async fn text(&self, seat: usize, path: &str) -> (u16, String) {
         let request = Request::get(path).body(Body::empty()).unwrap();
         let answer = self.replica(seat).http.clone().oneshot(request).await;
-        answer.unwrap().status().as_u16()
+        let answer = answer.unwrap();
+        let code = answer.status().as_u16();
+        let body = axum::body::to_bytes(answer.into_body(), 1 << 20).await;
+        (code, String::from_utf8(body.unwrap().to_vec()).unwrap())
     }
 }
 
@@ -239,10 +288,11 @@ impl Replica {
         scaler: &Arc<FakeScaler>,
     ) -> Self {
         let world = Arc::new(World::new());
+        let publisher = FakePublisher::new();
         let ports = Ports {
             source: Arc::new(ByHand { listed: true }),
             scaler: scaler.clone(),
-            publisher: FakePublisher::new(),
+            publisher: publisher.clone(),
             secrets: Arc::new(FakeSecrets),
             clock: Arc::new(clock.clone()),
         };
@@ -260,6 +310,7 @@ impl Replica {
             service.metrics.clone(),
             service.consensus.clone(),
         );
+        let leading = service.leading.clone();
         let (http, stop) = (service.http(), CancellationToken::new());
         let shutdown = stop.clone();
         let running = tokio::spawn(async move { service.until(shutdown).await.unwrap() });
@@ -268,6 +319,8 @@ impl Replica {
             store,
             metrics,
             consensus,
+            leading,
+            publisher,
             http,
             stop,
             running,

@@ -7,6 +7,7 @@
 mod bench;
 #[path = "../deciding/fakes.rs"]
 mod fakes;
+mod figures;
 #[path = "../deciding/objects.rs"]
 mod objects;
 mod peers;
@@ -149,6 +150,83 @@ async fn followers_answer_what_the_leader_told_and_say_how_old_it_is() {
         200,
         "a quorum is no part of it"
     );
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_without_a_lease_decides_and_shows_nothing_and_says_how_old_its_answers_are() {
+    let mut bench = Bench::start().await;
+    at_five(&bench).await;
+    bench.decided("web").await;
+    let leader = bench.leader().await;
+    assert_eq!(bench.figure(leader, "neap_leader"), 1);
+    for seat in (0..3).filter(|seat| *seat != leader) {
+        bench.kill(seat).await;
+    }
+    bench.leads_no_more(leader).await;
+    // What was on its way arrives.
+    bench.second().await;
+    let before = bench.evaluated_and_shown(leader);
+    let writes = bench.scaler.writes().len();
+    // What would be shown and scaled at once by one that leads.
+    (5..9).for_each(|n| bench.pod("producer", n));
+    bench.remove_pod("web", 0);
+    for _ in 0..5 {
+        bench.second().await;
+    }
+    assert_eq!(bench.evaluated_and_shown(leader), before);
+    assert_eq!(bench.scaler.writes().len(), writes);
+    assert_eq!(bench.figure(leader, "neap_leader"), 0);
+    let own = bench.get(leader, "/api/v1/targets/ns/web").await.unwrap();
+    assert!(own["asOf"]["ageMillis"].as_u64().unwrap() >= 5_000, "{own}");
+    let changes = own["changes"].as_array().unwrap();
+    assert!(
+        changes
+            .iter()
+            .any(|change| change["evaluation"]["write"] == 5),
+        "it still knows what it did: {own}"
+    );
+    let status = bench.get(leader, "/api/v1/status").await.unwrap();
+    assert_eq!(
+        (&status["leads"], &status["leader"]),
+        (&json!(false), &Value::Null)
+    );
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_is_ready_once_it_has_been_a_voter_and_needs_no_quorum_for_it() {
+    let mut bench = Bench::empty();
+    bench.open(0).await;
+    // The others do not answer, so there is no cluster yet. All objects are listed.
+    let told = bench
+        .until("what is missing", async |bench| {
+            let (code, text) = bench.text(0, "/readyz").await;
+            assert_eq!(code, 503, "{text}");
+            (text.lines().count() == 1).then_some(text)
+        })
+        .await;
+    assert_eq!(told, "membership: no voter yet, this replica is joining\n");
+    bench.open(1).await;
+    bench.open(2).await;
+    bench.voters().await;
+    for seat in 0..3 {
+        bench
+            .until("a ready replica", async |bench| {
+                (bench.status_code(seat, "/readyz").await == 200).then_some(())
+            })
+            .await;
+    }
+    // One that comes back alone finds on its disk that it votes.
+    for seat in 0..3 {
+        bench.kill(seat).await;
+    }
+    bench.open(2).await;
+    bench
+        .until("a ready replica without a quorum", async |bench| {
+            (bench.status_code(2, "/readyz").await == 200).then_some(())
+        })
+        .await;
     bench.stop().await;
 }
 

@@ -34,6 +34,13 @@ impl ScaleWrite {
         (200..300).contains(&self.code)
     }
 
+    /// The coordinator's pod that wrote; `None` for anyone else's write.
+    #[must_use]
+    pub fn pod(&self) -> Option<&str> {
+        let (agent, _) = self.user_agent.split_once("; leader ")?;
+        Some(agent.split_once('(')?.1)
+    }
+
     /// The leader under which Neap wrote, as term and node; `None` for anyone else's write.
     #[must_use]
     pub fn leader(&self) -> Option<(u64, u64)> {
@@ -185,6 +192,8 @@ mod tests {
         };
         let ours = write("neap/0.1.0 (neap-coordinator-1; leader 7.12)");
         assert_eq!(ours.leader(), Some((7, 12)));
-        assert_eq!(write("kubectl/v1.36.0").leader(), None);
+        assert_eq!(ours.pod(), Some("neap-coordinator-1"));
+        let other = write("kubectl/v1.36.0");
+        assert_eq!((other.leader(), other.pod()), (None, None));
     }
 }

@@ -180,16 +180,16 @@ impl<S> Net<S> {
         self.inner().cut.insert((from, to));
     }
 
-    /// Mends one direction: what was held back comes soon.
+    /// Mends one direction: what was held back comes next.
     pub(crate) fn mend(&self, from: Host, to: Host) {
         let mut inner = self.inner();
         if !inner.cut.remove(&(from, to)) {
             return;
         }
         for parcel in inner.held.remove(&(from, to)).unwrap_or_default() {
-            // In their order, whatever their channels.
+            // In their order, whatever their channels, and before all that is on its way or sent from now on.
             inner.sent += 1;
-            let at = (inner.now + micros(ms(5)), inner.sent);
+            let at = (inner.now, inner.sent);
             inner.on_way.insert(at, parcel);
         }
     }

@@ -78,6 +78,7 @@ pub(crate) const MATRIX: &[&[&str]] = &[
         "coordinator.podAntiAffinity=required",
     ],
     &["agent.profile=restricted"],
+    &["coordinator.tls.secretName=given"],
     &["watchNamespaces={shop,billing}", "rbac.kedaNamespace=keda"],
     &[
         "watchNamespaces={shop}",

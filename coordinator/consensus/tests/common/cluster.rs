@@ -40,6 +40,7 @@ pub struct Cluster {
     pub authority: Authority,
     pub expected: usize,
     pub snapshot_every: u64,
+    pub form_after: Duration,
     root: TempDir,
 }
 
@@ -53,6 +54,7 @@ impl Cluster {
             authority: Authority::new(),
             expected,
             snapshot_every: 200,
+            form_after: Duration::MAX,
             root: tempfile::tempdir().unwrap(),
         };
         for _ in 0..expected {
@@ -106,7 +108,7 @@ impl Cluster {
                 advertise: own.address.to_string(),
                 bootstrap: Bootstrap {
                     members,
-                    form_without_minority_after: Duration::MAX,
+                    form_without_minority_after: self.form_after,
                 },
                 tls: own.tls.subscribe(),
             }),

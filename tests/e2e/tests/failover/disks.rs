@@ -107,7 +107,7 @@ async fn decisions_go_on_while_one_disk_stalls() -> Result<()> {
         stall(&mut targets, which).await?;
     }
     targets.bed.settled(COORDINATORS, 2 * MINUTE).await?;
-    targets.check()?;
+    targets.check().await?;
     targets.bed.drop_namespace(targets.ns).await;
     Ok(())
 }
@@ -138,7 +138,7 @@ async fn a_full_disk_takes_one_member_and_no_decision() -> Result<()> {
     let after = targets.bed.settled(COORDINATORS, 3 * MINUTE).await?;
     let cluster = |all: &[Coordinator]| all[0].status["cluster"].clone();
     ensure!(cluster(&after) == cluster(&all));
-    targets.check()?;
+    targets.check().await?;
     targets.bed.drop_namespace(targets.ns).await;
     Ok(())
 }

@@ -15,7 +15,9 @@ use kube::api::DeleteParams;
 use neap_e2e::{Bed, COORDINATOR, Coordinator, Cut, NEAP, until, within};
 use serde_json::json;
 
+use crate::late::Stop;
 use crate::targets::{COORDINATORS, MINUTE, SECOND, TARGETS, Targets};
+use crate::upgrade::helm;
 
 /// What one fault came to.
 struct Outcome {
@@ -41,6 +43,13 @@ impl Targets {
         self.more_load().await?;
         let wrote = self.await_targets().await;
         undo(&self.bed, &all).await?;
+        if kind == "stop" {
+            self.stops.push(Stop {
+                pod: all[0].name(),
+                from: struck,
+                until: Timestamp::now(),
+            });
+        }
         wrote.with_context(|| format!("{kind} of {} in term {term}", all[0].name()))?;
         let mut times = Vec::new();
         for write in self.asked_for(struck).await? {
@@ -129,6 +138,7 @@ fn counts() -> Result<[usize; 4]> {
 async fn leaders_fail_and_nothing_is_lost() -> Result<()> {
     let [kills, hand_overs, stops, partitions] = counts()?;
     let mut failover = Targets::start("failover").await?;
+    let passing = failover.passing().await?;
     let mut outcomes: BTreeMap<&str, Vec<Outcome>> = BTreeMap::new();
     for _ in 0..kills {
         outcomes
@@ -162,19 +172,37 @@ async fn leaders_fail_and_nothing_is_lost() -> Result<()> {
     for (kind, outcomes) in &outcomes {
         print(kind, outcomes);
     }
-    println!("figure late_writes {} writes", failover.check()?);
+    failover.passed(&passing).await?;
+    failover.loaded()?;
+    println!("figure late_writes {} writes", failover.check().await?);
     shown(&failover.bed).await?;
     failover.bed.drop_namespace(failover.ns).await;
     Ok(())
 }
 
-/// Sets the StatefulSet's replicas, as `kubectl scale` does, and waits until the cluster is so large.
-async fn scale(bed: &Bed, replicas: usize) -> Result<Vec<Coordinator>> {
-    let patch = json!({"spec": {"replicas": replicas}});
-    bed.merge("apps/v1", "StatefulSet", NEAP, COORDINATOR, patch)
-        .await?;
+/// Asks helm for so many replicas, and waits until the cluster is so large. The pods that stay must be the same.
+async fn scale(bed: &Bed, replicas: usize) -> Result<()> {
+    let before = pods(bed).await?;
+    helm(&["--set", &format!("coordinator.replicas={replicas}")])?;
     let settled = bed.settled(replicas, 2 * MINUTE).await;
-    settled.with_context(|| format!("{replicas} coordinators"))
+    settled.with_context(|| format!("{replicas} coordinators"))?;
+    let after = pods(bed).await?;
+    let stay = before.len().min(replicas);
+    ensure!(
+        after.len() == replicas && after[..stay] == before[..stay],
+        "{before:?} became {after:?}"
+    );
+    Ok(())
+}
+
+/// Name and UID of each coordinator's pod that is not going, in order.
+async fn pods(bed: &Bed) -> Result<Vec<(String, Option<String>)>> {
+    let pods = bed.pods(NEAP, "app.kubernetes.io/name=neap-coordinator");
+    let stays = |pod: &Pod| pod.metadata.deletion_timestamp.is_none();
+    let mut pods: Vec<_> = pods.await?.into_iter().filter(stays).collect();
+    pods.sort_by_key(ResourceExt::name_any);
+    let seen = pods.iter().map(|pod| (pod.name_any(), pod.uid()));
+    Ok(seen.collect())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -188,8 +216,7 @@ async fn zz_coordinators_come_and_go() -> Result<()> {
     scale(&bed, COORDINATORS).await?;
     // Down to one and back: two leave one after the other, and no quorum is lost.
     scale(&bed, 1).await?;
-    scale(&bed, COORDINATORS).await?;
-    Ok(())
+    scale(&bed, COORDINATORS).await
 }
 
 /// Lease, label and Event name the leader.

@@ -43,6 +43,17 @@ async fn left_alone(bed: &Bed, name: &str) -> Result<Coordinator> {
     .await
 }
 
+/// How often the containers of a pod were started again.
+fn restarts(pod: &Pod) -> i32 {
+    let status = pod.status.as_ref();
+    let containers = status.and_then(|status| status.container_statuses.as_ref());
+    let restarts = containers
+        .into_iter()
+        .flatten()
+        .map(|one| one.restart_count);
+    restarts.sum()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a bed with three coordinators: tests/run failover"]
 async fn a_lost_majority_is_recovered_from_one_survivor() -> Result<()> {
@@ -64,7 +75,8 @@ async fn a_lost_majority_is_recovered_from_one_survivor() -> Result<()> {
     let writes = targets.bed.audit.scale_requests_in(targets.ns, since)?;
     ensure!(writes.is_empty(), "scaled without a majority: {writes:?}");
 
-    // As docs/consensus.md says.
+    // As docs/consensus.md says: the survivor's process is restarted in its pod, and no pod is made anew.
+    let pods: Api<Pod> = Api::namespaced(targets.bed.client.clone(), NEAP);
     helm(&[
         "--set",
         &format!("coordinator.recover={cluster}@{survivor}"),
@@ -80,8 +92,14 @@ async fn a_lost_majority_is_recovered_from_one_survivor() -> Result<()> {
         now != cluster && lineage(now) == lineage(&cluster),
         "{cluster} became {now}"
     );
+    let pod = pods.get(&survivor).await?;
+    ensure!(
+        pod.metadata.uid == alone.pod.metadata.uid && restarts(&pod) > restarts(&alone.pod),
+        "{survivor} was not restarted in place: {:?}",
+        pod.status
+    );
     // The window of an hour, and the pause, lived on that one disk.
-    targets.check()?;
+    targets.check().await?;
     targets.bed.drop_namespace(targets.ns).await;
     Ok(())
 }

@@ -10,8 +10,10 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, ResourceExt};
-use neap_e2e::{Bed, ScaleWrite, podless, scaled_object, until, within};
+use neap_e2e::{Bed, Probe, ScaleWrite, podless, scaled_object, until, within};
 use serde_json::{Value, json};
+
+use crate::late::{Stop, order};
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);
@@ -19,8 +21,20 @@ pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 pub(crate) const TARGETS: usize = 100;
 pub(crate) const COORDINATORS: usize = 3;
 const MAX: i64 = 500;
-/// A late write of a leader that was stopped must be put right within this time.
-const CORRECTED: Duration = Duration::from_secs(1);
+
+/// Waits until the leader hears the agent of the one node.
+pub(crate) async fn agents_are_there(bed: &Bed) -> Result<()> {
+    until("an agent of each node", 3 * MINUTE, || async {
+        let status: Value = serde_json::from_str(&bed.get("/api/v1/status").await?)?;
+        let nodes = (
+            status["nodes"]["known"].clone(),
+            status["nodes"]["fresh"].clone(),
+        );
+        within(nodes, |(all, fresh)| *all == 1 && fresh == all)
+    })
+    .await?;
+    Ok(())
+}
 
 /// As many replicas as there are pods with the label `load=LOAD`, up at once and down after
 /// `down_after` seconds.
@@ -49,10 +63,12 @@ pub(crate) fn target(n: usize) -> String {
 pub(crate) struct Targets {
     pub(crate) bed: Bed,
     pub(crate) ns: &'static str,
-    pods: Api<Pod>,
+    pub(crate) pods: Api<Pod>,
     /// Pods of `load=all`, which is what every target asks for.
-    load: i64,
+    pub(crate) load: i64,
     began: Timestamp,
+    /// Coordinators that were stopped meanwhile.
+    pub(crate) stops: Vec<Stop>,
 }
 
 impl Targets {
@@ -66,6 +82,7 @@ impl Targets {
             ns,
             load: 0,
             began: Timestamp::now(),
+            stops: Vec::new(),
         };
         let bed = &bed;
         stream::iter(0..TARGETS)
@@ -83,35 +100,8 @@ impl Targets {
         Ok(this)
     }
 
-    /// Two targets that must not be written whatever happens to leaders: one inside its
-    /// stabilisation window, one that is paused.
-    async fn guarded(&self) -> Result<()> {
-        for n in 0..5 {
-            self.pod(&format!("held-{n}"), "held").await?;
-        }
-        self.bed.apply(self.ns, &podless("held", 1)).await?;
-        self.bed
-            .apply(self.ns, &counting("held", "held", 3_600))
-            .await?;
-        self.bed
-            .await_replicas("Deployment", self.ns, "held", MINUTE, |n| n == 5)
-            .await?;
-        for n in 1..5 {
-            let params = DeleteParams::default().grace_period(0);
-            self.pods.delete(&format!("held-{n}"), &params).await?;
-        }
-        self.bed.apply(self.ns, &podless("paused", 2)).await?;
-        let mut paused = counting("paused", "all", 0);
-        paused["metadata"]["annotations"] = json!({"autoscaling.keda.sh/paused": "true"});
-        self.bed.apply(self.ns, &paused).await?;
-        self.bed
-            .await_condition(self.ns, "paused", "Paused", "True")
-            .await?;
-        Ok(())
-    }
-
     /// A pod that no node takes: it is counted, and costs nothing.
-    async fn pod(&self, name: &str, load: &str) -> Result<()> {
+    pub(crate) async fn pod(&self, name: &str, load: &str) -> Result<()> {
         let pod = json!({
             "metadata": {"name": name, "labels": {"load": load}},
             "spec": {
@@ -174,64 +164,47 @@ impl Targets {
         .await
     }
 
-    /// What must hold over all faults together.
-    pub(crate) fn check(&self) -> Result<usize> {
-        let mut late = 0;
-        let mut of: BTreeMap<String, Vec<ScaleWrite>> = BTreeMap::new();
-        for request in self.bed.audit.scale_requests_in(self.ns, self.began)? {
-            if request.taken() {
+    /// What must hold over all faults together. Gives the number of late writes.
+    pub(crate) async fn check(&self) -> Result<usize> {
+        // The last answers may still be on their way: what was asked for in vain is asked for again.
+        let mut of = until("a write of every target taken", MINUTE, || async {
+            let mut of: BTreeMap<String, Vec<ScaleWrite>> = BTreeMap::new();
+            for request in self.bed.audit.scale_requests_in(self.ns, self.began)? {
                 of.entry(request.name.clone()).or_default().push(request);
             }
-        }
+            let taken = |name: &String| {
+                of.get(name)
+                    .is_some_and(|all| all.iter().any(ScaleWrite::taken))
+            };
+            let without = (0..TARGETS).map(target).find(|name| !taken(name));
+            Ok(match without {
+                None => Probe::Is(of),
+                Some(name) => Probe::NotYet(format!("none of {name}")),
+            })
+        })
+        .await?;
+        let taken = |asked: &[ScaleWrite]| -> Vec<ScaleWrite> {
+            asked.iter().filter(|one| one.taken()).cloned().collect()
+        };
+        let mut late = 0;
         for n in 0..TARGETS {
             let name = target(n);
-            let writes = of.remove(&name).unwrap_or_default();
-            ensure!(!writes.is_empty(), "{name} was not written");
-            late += late_writes(&name, &writes)?;
+            let asked = of.remove(&name).unwrap_or_default();
+            let writes = taken(&asked);
             for write in &writes {
                 ensure!((1..=MAX).contains(&write.replicas), "{name}: {write:?}");
-                ensure!(write.leader().is_some(), "{name}: someone else: {write:?}");
             }
+            let order = order(&name, &writes, &asked, &self.stops)?;
+            late += order.late;
             // The load has only risen: a step down would be a decision on less than what is known.
-            let in_order: Vec<i64> = writes.iter().map(|write| write.replicas).collect();
-            ensure!(
-                in_order.is_sorted() || late > 0,
-                "{name} went down: {in_order:?}"
-            );
+            let timely = order.timely.iter();
+            let in_order: Vec<i64> = timely.map(|write| write.replicas).collect();
+            ensure!(in_order.is_sorted(), "{name} went down: {in_order:?}");
         }
-        let held = of.remove("held").unwrap_or_default();
-        ensure!(
-            held.iter().all(|write| write.replicas > 1)
-                && held.last().is_some_and(|w| w.replicas == 5),
-            "its window was forgotten: {held:?}"
-        );
-        let paused = of.remove("paused").unwrap_or_default();
-        ensure!(paused.is_empty(), "its pause was forgotten: {paused:?}");
+        for writes in of.values_mut() {
+            writes.retain(ScaleWrite::taken);
+        }
+        self.check_guarded(&mut of).await?;
         Ok(late)
     }
-}
-
-/// Writes of a smaller leader after one of a larger leader. Each must be put right at once.
-fn late_writes(name: &str, writes: &[ScaleWrite]) -> Result<usize> {
-    let mut late = 0;
-    let mut largest = (0, 0);
-    let mut wanted = 0;
-    for (at, write) in writes.iter().enumerate() {
-        let leader = write.leader().unwrap_or_default();
-        if leader >= largest {
-            (largest, wanted) = (leader, write.replicas);
-            continue;
-        }
-        late += 1;
-        let mended = writes[at + 1..].iter().any(|later| {
-            later.leader() >= Some(largest)
-                && later.at.duration_since(write.at)
-                    <= jiff::SignedDuration::try_from(CORRECTED).unwrap_or_default()
-        });
-        ensure!(
-            write.replicas == wanted || mended,
-            "{name}: the late write {write:?} was not put right: {writes:?}"
-        );
-    }
-    Ok(late)
 }

@@ -82,7 +82,7 @@ async fn zz_to_the_version_before_and_back() -> Result<()> {
         let rises = roll(&mut targets, tag).await?;
         println!("saw: all pods at {tag}, while the signals of all targets crossed {rises} times");
     }
-    targets.check()?;
+    targets.check().await?;
     targets.bed.drop_namespace(targets.ns).await;
     Ok(())
 }

@@ -18,7 +18,7 @@ use futures::stream::{self, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::names::{NAMESPACE, PODS_NAMESPACE, node, pod_uid};
+use crate::names::{NAMESPACE, PODS_NAMESPACE, SEATS, node, pod_uid};
 use crate::tokens::{ISSUER, Tokens};
 
 /// The server, until the process ends.
@@ -57,14 +57,19 @@ fn asked(path: &str) -> Option<Asked<'_>> {
 impl ApiServer {
     /// Serves on `listener`: a pod on each of `count` nodes, and the key of `tokens`.
     pub(crate) fn start(listener: TcpListener, count: usize, tokens: &Tokens) -> Result<Self> {
-        let server = Self {
-            kept: Arc::default(),
-            keys: tokens.keys()?,
-            pods: Arc::new((0..count).map(pod).collect()),
-        };
+        let server = Self::new((0..count).map(pod).collect(), tokens)?;
         let router = Router::new().fallback(answer).with_state(server.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
         Ok(server)
+    }
+
+    /// One that has these pods, and nobody to ask it yet.
+    pub(crate) fn new(pods: Vec<Value>, tokens: &Tokens) -> Result<Self> {
+        Ok(Self {
+            kept: Arc::new(Mutex::new(HashMap::from([stateful_set()]))),
+            keys: tokens.keys()?,
+            pods: Arc::new(pods),
+        })
     }
 
     /// The bundle that the first coordinator published for agents, once it has.
@@ -159,7 +164,8 @@ fn merge(whole: &mut Value, patch: &Value) {
     }
 }
 
-async fn answer(
+/// Answers a request.
+pub(crate) async fn answer(
     State(server): State<ApiServer>,
     method: Method,
     uri: Uri,
@@ -203,24 +209,46 @@ async fn answer(
 }
 
 /// All there is, and then nothing for ever.
-fn watch(items: &[Value], initial: bool) -> Response {
-    let mut lines = String::new();
-    if initial {
-        for item in items {
-            lines += &format!("{}\n", json!({"type": "ADDED", "object": item}));
-        }
-        let annotations = json!({"k8s.io/initial-events-end": "true"});
-        let end = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"resourceVersion": "1", "annotations": annotations}});
-        lines += &format!("{}\n", json!({"type": "BOOKMARK", "object": end}));
-    }
+pub(crate) fn watch(items: &[Value], initial: bool) -> Response {
+    let lines = if initial {
+        initial_events(items, "1")
+    } else {
+        String::new()
+    };
     let told = stream::iter([Ok::<_, Infallible>(Bytes::from(lines))]);
     Body::from_stream(told.chain(stream::pending())).into_response()
 }
 
-fn refuse(code: StatusCode, reason: &str) -> Response {
+/// A list as a watch begins with it.
+pub(crate) fn initial_events(items: &[Value], version: &str) -> String {
+    let mut lines = String::new();
+    for item in items {
+        lines += &format!("{}\n", json!({"type": "ADDED", "object": item}));
+    }
+    let annotations = json!({"k8s.io/initial-events-end": "true"});
+    let end = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"resourceVersion": version, "annotations": annotations}});
+    lines + &format!("{}\n", json!({"type": "BOOKMARK", "object": end}))
+}
+
+/// An error as the API server says it.
+pub(crate) fn refuse(code: StatusCode, reason: &str) -> Response {
     let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
                         "message": reason, "reason": reason, "code": code.as_u16()});
     (code, Json(status)).into_response()
+}
+
+/// Where the coordinators look which of them are wanted, and what stands there.
+fn stateful_set() -> (String, Value) {
+    let name = "neap-coordinator";
+    let set = json!({
+        "apiVersion": "apps/v1", "kind": "StatefulSet",
+        "metadata": {"name": name, "namespace": NAMESPACE, "resourceVersion": "1"},
+        "spec": {"replicas": SEATS},
+    });
+    (
+        format!("/apis/apps/v1/namespaces/{NAMESPACE}/statefulsets/{name}"),
+        set,
+    )
 }
 
 fn pod(index: usize) -> Value {

@@ -52,7 +52,6 @@ impl Coordinators {
             .arg("--data-dir")
             .arg(self.root.join(&name))
             .args(["--namespace", NAMESPACE, "--pod-name", &name])
-            .args(["--replicas", &SEATS.to_string()])
             .args(["--node-listen", &address(seat, NODE_PORT).to_string()])
             .args(["--peer-listen", &address(seat, PEER_PORT).to_string()])
             .args(["--http-listen", &address(seat, HTTP_PORT).to_string()])
@@ -147,7 +146,7 @@ impl Coordinators {
     }
 
     /// What a coordinator answers over HTTP.
-    async fn get(&self, seat: u8, path: &str) -> Result<String> {
+    pub(crate) async fn get(&self, seat: u8, path: &str) -> Result<String> {
         let url = format!("http://{}{path}", address(seat, HTTP_PORT));
         let answer = self.http.get(url).send().await?.error_for_status()?;
         Ok(answer.text().await?)
