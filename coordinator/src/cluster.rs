@@ -27,7 +27,7 @@ use crate::service::{Ports, Service, ServiceConfig, ServiceError};
 use crate::signals::SignalLimits;
 use crate::source::kube::{Discovery, KubeReader, KubeSource, Scope};
 use crate::starting::answer_while;
-use crate::stateful_set::OwnSet;
+use crate::stateful_set::{Beginning, OwnSet};
 use crate::surplus::Surplus;
 use crate::world::World;
 
@@ -89,8 +89,8 @@ pub async fn run(
     };
 
     let own = OwnSet::new(client.clone(), clock.clone(), &config);
-    let wanted = answer_while(config.http_listen, own.wait(&shutdown)).await;
-    let Some(wanted) = wanted else {
+    let beginning = answer_while(config.http_listen, own.wait(&shutdown)).await;
+    let Some(beginning) = beginning else {
         return Ok(());
     };
     let discovery = Arc::new(Discovery::new(client.clone(), clock.clone()));
@@ -120,7 +120,7 @@ pub async fn run(
         clock: clock.clone(),
     };
     let mut service = Service::start(
-        service_config(&config, &wanted.ordinals, &identity),
+        service_config(&config, &beginning, &identity),
         ports,
         Arc::new(World::new()),
     )
@@ -130,7 +130,7 @@ pub async fn run(
     let listener = TcpListener::bind(address)
         .await
         .map_err(|source| ClusterError::Listen { address, source })?;
-    let leaders = addresses(&config, &wanted.ordinals);
+    let leaders = addresses(&config, &beginning.ordinals);
     ingest::serve_agents(
         &mut service,
         listener,
@@ -168,15 +168,16 @@ pub async fn run(
         fitness.run(stop).await;
         String::new()
     });
+    watch_wanted(&mut service, own.clone(), beginning.ordinals);
     let surplus = Surplus::new(member.clone(), own.clone(), clock.clone());
     let stop = service.stop.clone();
     service.spawn("removal of members that are gone", async move {
         surplus.run(stop).await;
         String::new()
     });
-    let recovery = Recovery::new(member.clone(), own.clone(), &config.pod_name, clock);
+    let recovery = Recovery::new(member.clone(), own.clone(), &config.pod_name, clock.clone());
     let asked = watch_recovery(&mut service, recovery);
-    service.before_stop(ScaleDown::new(own, &config).run(member));
+    service.before_stop(ScaleDown::new(own, &config, clock).run(member));
 
     let ended = service.until(shutdown).await;
     if let Some(words) = asked.get() {
@@ -185,6 +186,26 @@ pub async fn run(
         return Ok(());
     }
     Ok(ended?)
+}
+
+/// Has `service` end if other replicas are wanted before this one has joined: those that it waits for may never come,
+/// and the next start asks others.
+fn watch_wanted(service: &mut Service, own: OwnSet, ordinals: Range<i32>) {
+    let (member, stop) = (service.consensus.clone(), service.stop.clone());
+    service.spawn("watch of the wanted replicas", async move {
+        tokio::select! {
+            now = own.changes(&ordinals) => {
+                if member.status().node.is_none() {
+                    return format!(
+                        "replicas {now:?} are wanted, no longer {ordinals:?}, and no cluster was joined yet: it begins anew"
+                    );
+                }
+                stop.cancelled().await;
+            }
+            () = stop.cancelled() => {}
+        }
+        String::new()
+    });
 }
 
 /// Has `service` end once this replica is asked to go on alone; the words by which it was are then there.
@@ -208,14 +229,15 @@ fn watch_recovery(service: &mut Service, recovery: Recovery) -> Arc<OnceLock<Wor
     asked
 }
 
-fn service_config(config: &Config, wanted: &Range<i32>, identity: &Identity) -> ServiceConfig {
+fn service_config(config: &Config, beginning: &Beginning, identity: &Identity) -> ServiceConfig {
     let mut consensus = neap_consensus::Config::single(&config.data_dir, FORMAT);
     consensus.peer = Some(PeerConfig {
         name: config.pod_name.clone(),
         listen: config.peer_listen,
         advertise: config.own_address(),
         bootstrap: Bootstrap {
-            members: config.members(wanted),
+            members: config.members(&beginning.ordinals),
+            leaving: config.leaving(&beginning.leaving),
             form_without_minority_after: FORM_AFTER,
         },
         tls: identity.peer_tls(),

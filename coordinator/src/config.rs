@@ -200,6 +200,16 @@ impl Config {
         if !pods.contains(&self.pod_name) {
             pods.push(self.pod_name.clone());
         }
+        self.with_addresses(pods)
+    }
+
+    /// Name and `host:port` of each of these pods, of others than this one.
+    pub fn leaving(&self, pods: &[String]) -> Vec<(String, String)> {
+        let others = pods.iter().filter(|pod| **pod != self.pod_name);
+        self.with_addresses(others.cloned().collect())
+    }
+
+    fn with_addresses(&self, pods: Vec<String>) -> Vec<(String, String)> {
         let port = self.peer_listen.port();
         pods.into_iter()
             .map(|pod| {

@@ -200,7 +200,11 @@ impl Service {
         let shown = HttpState {
             metrics: metrics.clone(),
             explain: explain.clone(),
-            followed: Arc::new(LeaderTable::new(clock.clone(), history.clone())),
+            followed: Arc::new(LeaderTable::new(
+                clock.clone(),
+                history.clone(),
+                world.clone(),
+            )),
             consensus: consensus.clone(),
             leading: leading.subscribe(),
             world: world.clone(),

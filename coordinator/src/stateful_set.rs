@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 use tokio_util::sync::CancellationToken;
 
@@ -16,6 +18,12 @@ use crate::config::Config;
 pub const RECOVER: &str = "neap.dev/recover";
 /// Bound of one question.
 const ASK: Duration = Duration::from_secs(3);
+/// Between two looks whether something else is wanted.
+const LOOK: Duration = Duration::from_secs(5);
+/// The coordinators' pods.
+const PODS: &str = "app.kubernetes.io/name=neap-coordinator";
+/// More pods than a StatefulSet of coordinators has.
+const MAX_PODS: u32 = 100;
 /// Wait before the next question where the first answer is waited for.
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -28,6 +36,15 @@ pub struct Wanted {
     pub is_deleted: bool,
     /// The annotation [`RECOVER`], as it stands there.
     pub recover: Option<String>,
+}
+
+/// Who may be there when a pod starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Beginning {
+    /// Ordinals of the pods that are wanted.
+    pub ordinals: Range<i32>,
+    /// Names of the pods that are there and not wanted any more.
+    pub leaving: Vec<String>,
 }
 
 /// The StatefulSet said nothing.
@@ -48,6 +65,7 @@ pub enum AskError {
 #[derive(Clone)]
 pub struct OwnSet {
     sets: Api<StatefulSet>,
+    pods: Api<Pod>,
     name: String,
     clock: Arc<dyn Clock>,
 }
@@ -64,7 +82,8 @@ impl OwnSet {
     /// Of the pod that `config` names.
     pub fn new(client: Client, clock: Arc<dyn Clock>, config: &Config) -> Self {
         Self {
-            sets: Api::namespaced(client, &config.namespace),
+            sets: Api::namespaced(client.clone(), &config.namespace),
+            pods: Api::namespaced(client, &config.namespace),
             name: config.stateful_set().to_owned(),
             clock,
         }
@@ -75,31 +94,63 @@ impl OwnSet {
     /// # Errors
     /// [`AskError`].
     pub async fn ask(&self) -> Result<Wanted, AskError> {
-        let bound = self.clock.sleep_until(self.clock.boottime() + ASK);
-        let set = tokio::select! {
-            set = self.sets.get_opt(&self.name) => set?,
-            () = bound => return Err(AskError::Silent(ASK)),
-        };
+        let set = self.bounded(self.sets.get_opt(&self.name)).await?;
         set.as_ref().and_then(wanted).ok_or(AskError::Gone)
     }
 
-    /// Asks until there is an answer; `None` if `shutdown` is cancelled before.
-    pub async fn wait(&self, shutdown: &CancellationToken) -> Option<Wanted> {
+    async fn bounded<T>(
+        &self,
+        asking: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, AskError> {
+        tokio::select! {
+            answer = asking => Ok(answer?),
+            () = self.clock.sleep_until(self.clock.boottime() + ASK) => Err(AskError::Silent(ASK)),
+        }
+    }
+
+    async fn beginning(&self) -> Result<Beginning, AskError> {
+        let Wanted { ordinals, .. } = self.ask().await?;
+        let params = ListParams::default().labels(PODS).limit(MAX_PODS);
+        let pods = self.bounded(self.pods.list(&params)).await?;
+        let names = pods.items.iter().map(ResourceExt::name_any);
+        let leaving = names.filter(|name| {
+            let ordinal = self.ordinal(name);
+            ordinal.is_some_and(|ordinal| !ordinals.contains(&ordinal))
+        });
+        Ok(Beginning {
+            leaving: leaving.collect(),
+            ordinals,
+        })
+    }
+
+    /// Asks until it is known who may be there; `None` if `shutdown` is cancelled before.
+    pub async fn wait(&self, shutdown: &CancellationToken) -> Option<Beginning> {
         let asking = async {
             let mut said = String::new();
             loop {
-                let error = match self.ask().await {
-                    Ok(wanted) => return wanted,
+                let error = match self.beginning().await {
+                    Ok(beginning) => return beginning,
                     Err(error) => error.to_string(),
                 };
                 if error != said {
-                    tracing::warn!(set = self.name, %error, retry_in = ?PAUSE, "cannot read the StatefulSet yet");
+                    tracing::warn!(set = self.name, %error, retry_in = ?PAUSE, "cannot read the StatefulSet and its pods yet");
                     said = error;
                 }
                 self.clock.sleep_until(self.clock.boottime() + PAUSE).await;
             }
         };
         shutdown.run_until_cancelled(asking).await
+    }
+
+    /// Ends once other pods are wanted than `ordinals`. Asks each 5 s, and says nothing of questions in vain.
+    pub async fn changes(&self, ordinals: &Range<i32>) -> Range<i32> {
+        loop {
+            self.clock.sleep_until(self.clock.boottime() + LOOK).await;
+            match self.ask().await {
+                Ok(wanted) if wanted.ordinals != *ordinals => return wanted.ordinals,
+                Ok(_) | Err(_) => {}
+            }
+        }
     }
 
     /// Ordinal of the pod `name`, where it is one of this set.
@@ -132,6 +183,7 @@ pub(crate) mod tests {
 
     /// Where it is asked for.
     pub(crate) const SET: &str = "/apis/apps/v1/namespaces/neap/statefulsets/neap-coordinator";
+    const PODS_PATH: &str = "/api/v1/namespaces/neap/pods";
 
     /// A StatefulSet with this spec.
     pub(crate) fn set(spec: Value) -> Value {
@@ -199,12 +251,19 @@ pub(crate) mod tests {
             tokio::spawn(async move { own.wait(&shutdown).await })
         };
         server.asked(SET, 2).await;
+        let pod = |name: &str| json!({"metadata": {"name": name}});
+        let pods = ["neap-coordinator-4", "neap-coordinator-5", "other-9"].map(pod);
+        server.get(PODS_PATH, json!({"metadata": {}, "items": pods}));
         server.get(SET, set(json!({"replicas": 5})));
         while !waiting.is_finished() {
             clock.advance(PAUSE);
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        assert_eq!(waiting.await.unwrap().unwrap().ordinals, 0..5);
+        let beginning = Beginning {
+            ordinals: 0..5,
+            leaving: vec!["neap-coordinator-5".to_owned()],
+        };
+        assert_eq!(waiting.await.unwrap(), Some(beginning));
 
         server.fail(SET, 403);
         shutdown.cancel();

@@ -62,6 +62,8 @@ struct Link {
     need: Need,
     /// None until the replica answered.
     hint: Option<LeaderHint>,
+    /// The leader that it named last, by term and address. That it knows none since makes no former one a leader again.
+    named: Option<(u64, String)>,
 }
 
 /// The streams that are open or being opened.
@@ -113,6 +115,12 @@ impl Pool {
             .is_some_and(|before| before.term < hint.term)
         {
             self.failures.remove(&hint.leader_address);
+        }
+        let began_anew = |(term, _): &(u64, String)| *term > hint.term;
+        if !hint.leader_address.is_empty() {
+            link.named = Some((hint.term, hint.leader_address.clone()));
+        } else if link.named.as_ref().is_some_and(began_anew) {
+            link.named = None;
         }
         link.hint = Some(hint);
     }
@@ -169,6 +177,7 @@ impl Pool {
                         address: address.clone(),
                         need,
                         hint: None,
+                        named: None,
                     });
                     actions.push(Action::Open(id, address));
                     self.later = None;
@@ -199,9 +208,22 @@ impl Pool {
         Some(at)
     }
 
+    /// Whether its replica says that it leads, and the newest leader that any replica named is another one: it is cut off,
+    /// or its machine has stopped, and it cannot take that back.
+    fn is_deposed(&self, link: &Link) -> bool {
+        let named = self.links.iter().filter_map(|link| link.named.as_ref());
+        let newest = named.max_by_key(|(term, _)| *term);
+        let said = link.hint.as_ref().filter(|hint| hint.is_leader);
+        said.zip(newest)
+            .is_some_and(|(said, (term, address))| *term > said.term && *address != link.address)
+    }
+
     /// The stream whose replica says that it leads, by the largest term.
     fn choose_active(&mut self, actions: &mut Vec<Action>) {
-        let leads = |link: &&Link| link.hint.as_ref().is_some_and(|hint| hint.is_leader);
+        let leads = |link: &&Link| {
+            let says_so = link.hint.as_ref().is_some_and(|hint| hint.is_leader);
+            says_so && !self.is_deposed(link)
+        };
         let term = |link: &&Link| {
             (
                 link.hint.as_ref().map_or(0, |hint| hint.term),
@@ -221,7 +243,7 @@ impl Pool {
     }
 
     /// One idle stream beside the active one is enough, and two to the same replica are one too
-    /// many. A better one replaces the idle one when it has answered.
+    /// many. A better one replaces the idle one when it has answered. One to a deposed leader is the first to go.
     fn close_superfluous(&mut self, actions: &mut Vec<Action>) {
         let active = self.active;
         let successor = self.successor();
@@ -229,6 +251,7 @@ impl Pool {
         order.sort_by_key(|link| {
             (
                 Some(link.id) != active,
+                self.is_deposed(link),
                 link.hint.is_none(),
                 Some(link.address.as_str()) != successor,
                 std::cmp::Reverse(link.id),

@@ -89,6 +89,61 @@ async fn an_idle_stream_whose_replica_becomes_leader_is_active_at_once() {
 }
 
 #[tokio::test]
+async fn a_leader_that_says_nothing_more_is_left_for_a_newer_one_that_another_replica_names() {
+    let now = Instant::now();
+    let (mut pool, stopped, idle) = settled(now);
+    // The machine of `a` has stopped: its stream stays and its last hint stands.
+    pool.hinted(idle, hint("b:1", "c:1", 2));
+    let actions = plan(&mut pool, now);
+    let (newer, address) = opened(&actions)[0];
+    assert_eq!(address, "c:1");
+    assert_eq!(
+        actions,
+        [Action::Activate(None), Action::Open(newer, "c:1".into())]
+    );
+    // That no leader is known for a moment does not bring `a` back.
+    pool.hinted(idle, hint("b:1", "", 3));
+    assert_eq!(plan(&mut pool, now), []);
+    // `a` would come next by the order of elections, and is the one that goes.
+    pool.hinted(newer, hint("c:1", "c:1", 2));
+    assert_eq!(
+        plan(&mut pool, now),
+        [Action::Activate(Some(newer)), Action::Close(stopped)]
+    );
+    let links: Vec<LinkId> = pool.links.iter().map(|link| link.id).collect();
+    assert_eq!(links, [idle, newer]);
+}
+
+#[tokio::test]
+async fn a_former_leader_that_still_answers_stays_as_an_idle_one() {
+    let now = Instant::now();
+    let (mut pool, former, idle) = settled(now);
+    pool.hinted(idle, hint("b:1", "c:1", 2));
+    let newer = opened(&plan(&mut pool, now))[0].0;
+    pool.hinted(former, hint("a:1", "c:1", 2));
+    assert_eq!(plan(&mut pool, now), []);
+    pool.hinted(newer, hint("c:1", "c:1", 2));
+    let next = [Action::Activate(Some(newer)), Action::Close(idle)];
+    assert_eq!(plan(&mut pool, now), next, "`a` would lead next");
+}
+
+#[tokio::test]
+async fn a_newer_hint_that_names_nobody_or_the_same_leader_takes_no_stream_away() {
+    let now = Instant::now();
+    let (mut pool, active, idle) = settled(now);
+    for leader in ["", "a:1", ""] {
+        let term = pool.links.iter().filter_map(|link| link.hint.as_ref());
+        let term = term.map(|hint| hint.term).max().unwrap() + 1;
+        pool.hinted(idle, hint("b:1", leader, term));
+        assert_eq!(plan(&mut pool, now), [], "{leader:?} of term {term}");
+    }
+    // It leads again: its own word, in its time.
+    pool.hinted(active, hint("a:1", "a:1", 3));
+    assert_eq!(plan(&mut pool, now), []);
+    assert_eq!(pool.active(), Some(active));
+}
+
+#[tokio::test]
 async fn when_the_leader_dies_the_idle_stream_leads_to_the_next() {
     let now = Instant::now();
     let (mut pool, active, idle) = settled(now);

@@ -58,10 +58,14 @@ async fn find_cluster(node: &Arc<Node>, draw: u64) -> Identity {
     // When the time began after which a minority is not waited for.
     let mut alone_since = Instant::now();
     let mut waiting_for = String::new();
+    let mut said_silent = String::new();
     let others: Vec<&(String, String)> = {
         let members = peer.bootstrap.members.iter();
         members.filter(|(name, _)| *name != peer.name).collect()
     };
+    let leaving = &peer.bootstrap.leaving;
+    // When one of those was last heard to be in a cluster.
+    let mut outlived_at: Option<Instant> = None;
     let first = peer
         .bootstrap
         .members
@@ -70,15 +74,21 @@ async fn find_cluster(node: &Arc<Node>, draw: u64) -> Identity {
     loop {
         let mut in_none = 0;
         let mut in_one = false;
-        let asked = others
-            .iter()
+        let there = others.iter().copied().chain(leaving);
+        let asked = there
+            .clone()
             .map(|(_, address)| node.channels.identify(address, peer.name.clone(), ASK));
         let answers = futures::future::join_all(asked).await;
-        for (answer, (_, address)) in answers.into_iter().zip(&others) {
+        let mut silent = Vec::new();
+        for (n, (answer, (name, address))) in answers.into_iter().zip(there).enumerate() {
+            let stays = n < others.len();
             match answer {
-                Ok(answer) if answer.cluster.is_empty() => in_none += 1,
+                Ok(answer) if answer.cluster.is_empty() => in_none += usize::from(stays),
                 Ok(answer) => {
                     in_one = true;
+                    if !stays {
+                        outlived_at = Some(Instant::now());
+                    }
                     if let Some(identity) = ask_in(node, peer, address).await {
                         tracing::info!(cluster = identity.cluster, id = identity.node, "joining");
                         return identity;
@@ -88,16 +98,31 @@ async fn find_cluster(node: &Arc<Node>, draw: u64) -> Identity {
                         waiting_for = answer.cluster;
                     }
                 }
-                Err(error) => tracing::debug!(%address, %error, "no answer yet"),
+                Err(error) => {
+                    tracing::debug!(%address, %error, "no answer yet");
+                    if stays {
+                        silent.push(name.as_str());
+                    }
+                }
             }
+        }
+        let silent = silent.join(", ");
+        if silent != said_silent {
+            tracing::info!(
+                silent,
+                "members that were asked for a cluster and do not answer"
+            );
+            said_silent = silent;
         }
         // Whoever is in a cluster has its state, also while nobody leads it: a second one beside it would
         // decide without that. The time begins anew, for the next answer may only be late.
         if in_one {
             alone_since = Instant::now();
         } else if first {
-            let all = in_none == others.len();
-            let patient = alone_since.elapsed() < peer.bootstrap.form_without_minority_after;
+            let patience = peer.bootstrap.form_without_minority_after;
+            let all =
+                in_none == others.len() && outlived_at.is_none_or(|at| at.elapsed() > patience);
+            let patient = alone_since.elapsed() < patience;
             let most = 2 * (in_none + 1) > others.len() + 1;
             if all || (most && !patient) {
                 tracing::info!(
@@ -249,6 +274,7 @@ async fn stay(node: Arc<Node>) {
                 let known = leader.iter();
                 let listed = peer.bootstrap.members.iter();
                 let others = listed
+                    .chain(&peer.bootstrap.leaving)
                     .filter(|(name, _)| *name != peer.name)
                     .map(|(_, at)| at);
                 for address in known.chain(others) {
@@ -286,7 +312,10 @@ async fn stay_by(node: &Arc<Node>, member: &Member, peer: &PeerConfig, address: 
     match node.channels.join(address, request, ASK_LEADER).await {
         Ok(pb::JoinReply {
             outcome: Some(Outcome::Joined(_)),
-        }) => true,
+        }) => {
+            node.stranger.send_replace(None);
+            true
+        }
         Ok(pb::JoinReply {
             outcome: Some(Outcome::Superseded(by)),
         }) => {
@@ -310,6 +339,9 @@ async fn stay_by(node: &Arc<Node>, member: &Member, peer: &PeerConfig, address: 
                 .await
             {
                 node.see_cluster(&answer.cluster);
+                if answer.leader.is_some() {
+                    node.see_stranger(&answer);
+                }
             }
             false
         }

@@ -139,6 +139,9 @@ pub struct Bootstrap {
     /// Name and `host:port` of each expected member, this one among them; the same list on all.
     /// The first forms the cluster, once the others have said that they are in none; they join it.
     pub members: Vec<(String, String)>,
+    /// Members that are there and will not stay. They are not waited for; but while one of them is in
+    /// a cluster, that has the state, and none is formed beside it.
+    pub leaving: Vec<(String, String)>,
     /// The first forms the cluster without the answer of a minority once this time has passed since
     /// it started, and since a member answered that it is in a cluster. Before it, every expected
     /// member has to answer.

@@ -24,12 +24,14 @@ use crate::snapshot_store::SnapshotStore;
 use crate::state_machine::StateMachine;
 use crate::status::{MemberStatus, Role, Status};
 use crate::types::{Command, leader_id, position};
-use crate::{bootstrap, election, hand_over, membership, net, void};
+use crate::{bootstrap, election, hand_over, machine, membership, net, void};
 
 /// Losses of connections that may wait for the task that follows them.
 const LOSSES: usize = 64;
 /// At shutdown, tasks and then the log's file may each take this long.
 const CLOSE: Duration = Duration::from_secs(5);
+/// A leader that was not heard for so long is none.
+const SILENT: Duration = Duration::from_secs(5);
 
 /// One open member. Cheap to clone; all clones are the same member. It runs until
 /// [`shutdown`](Consensus::shutdown), even when all clones are dropped.
@@ -109,12 +111,13 @@ impl Consensus {
         })
     }
 
-    /// Proposes one command and waits until it is committed and applied here. On the leader only.
+    /// Proposes one command, which is in this format, and waits until it is committed and applied
+    /// here. On the leader only.
     ///
     /// # Errors
     /// See [`ProposeError`]; after `Lost` and `Timeout` the outcome is unknown, so commands must be
     /// safe to repeat.
-    pub async fn propose(&self, command: Bytes) -> Result<LogPosition, ProposeError> {
+    pub async fn propose(&self, format: u8, command: Bytes) -> Result<LogPosition, ProposeError> {
         if command.len() > Config::MAX_COMMAND {
             return Err(ProposeError::TooLarge {
                 size: command.len(),
@@ -127,6 +130,10 @@ impl Consensus {
         let Some(member) = self.node.member() else {
             return Err(ProposeError::NotLeader { hint: None });
         };
+        let readable = self.format();
+        if format > readable {
+            return Err(ProposeError::Format { format, readable });
+        }
         let after = self.node.config.timings.propose;
         let written = member.raft.client_write(Command::App(command));
         match tokio::time::timeout(after, written).await {
@@ -157,18 +164,14 @@ impl Consensus {
         self.node.lease.get(&*self.node.clock)
     }
 
-    /// Latest version of the command format that every voter reads; propose nothing later. 1 until
-    /// the cluster is known.
+    /// Latest version of the command format that every voter reads; nothing later can be proposed. 1
+    /// until the cluster is known.
     pub fn format(&self) -> u8 {
         let Some(member) = self.node.member() else {
             return 1;
         };
-        let formats = member.formats.load();
         let voters = membership::current(member);
-        let known = voters
-            .voter_ids()
-            .map(|id| formats.get(&id).copied().unwrap_or(1));
-        known.min().unwrap_or(1)
+        machine::read_by_all(voters.voter_ids(), &member.formats.load())
     }
 
     /// Says whether this member is fit to lead (it is at first). An unfit one takes no hand-over
@@ -237,6 +240,10 @@ impl Consensus {
             describe(&mut status, member);
             let heard = self.node.heard.borrow().map(|heard| heard.at.elapsed());
             status.leader_heard = heard.filter(|_| status.role != Role::Leader);
+            // By its disk it may still know a leader of old.
+            let is_led = heard.is_some_and(|ago| ago < SILENT) || status.role == Role::Leader;
+            let stranger = self.node.stranger.borrow().clone();
+            status.stranger = stranger.filter(|_| !is_led);
         }
         if status.stopped.is_some() {
             status.role = Role::Stopped;

@@ -83,6 +83,14 @@ pub enum ProposeError {
         /// Largest allowed size in bytes.
         limit: usize,
     },
+    /// There is a voter that cannot read the command's format. It was not proposed.
+    #[error("command in format {format}; there is a voter that reads up to {readable} only")]
+    Format {
+        /// Format of the command.
+        format: u8,
+        /// Latest that every voter reads.
+        readable: u8,
+    },
     /// This member has stopped (disk failure, an unreadable entry, or shutdown) and does not start
     /// again by itself: the process must exit.
     #[error("this member has stopped: {reason}")]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -128,6 +129,16 @@ async fn successor(node: &Node, member: &Member) -> Option<u64> {
 
 /// See [`Consensus::leave`](crate::Consensus::leave).
 pub(crate) async fn leave(node: &Arc<Node>, within: Duration) -> Result<(), LeaveError> {
+    // Two that leave would else hand leadership to each other.
+    node.leaving.store(true, Ordering::Relaxed);
+    let left = leave_until(node, within).await;
+    if left.is_err() {
+        node.leaving.store(false, Ordering::Relaxed);
+    }
+    left
+}
+
+async fn leave_until(node: &Arc<Node>, within: Duration) -> Result<(), LeaveError> {
     let deadline = Instant::now() + within;
     let mut last = "this member has not joined yet".to_owned();
     loop {

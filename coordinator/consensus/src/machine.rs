@@ -20,6 +20,12 @@ use crate::types::{
 /// Which command format each member reads, by member.
 pub(crate) type Formats = BTreeMap<u64, u8>;
 
+/// Latest format that each of these voters reads. One that has not said what it reads, reads 1.
+pub(crate) fn read_by_all(voters: impl Iterator<Item = u64>, formats: &Formats) -> u8 {
+    let known = voters.map(|id| formats.get(&id).copied().unwrap_or(1));
+    known.min().unwrap_or(1)
+}
+
 /// Openraft's state machine around ours.
 pub(crate) struct Machine {
     app: Box<dyn StateMachine>,
@@ -124,13 +130,15 @@ impl RaftStateMachine<TypeConfig> for Machine {
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
+        let voters = self.membership.membership().voter_ids();
+        let format = read_by_all(voters, &self.formats);
         Builder {
             meta: SnapshotMeta {
                 last_log_id: self.applied,
                 last_membership: self.membership.clone(),
             },
             formats: self.formats.clone(),
-            writer: Mutex::new(Some(self.app.snapshot())),
+            writer: Mutex::new(Some(self.app.snapshot(format))),
             store: self.store.clone(),
         }
     }

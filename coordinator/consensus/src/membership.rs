@@ -18,6 +18,10 @@ const WRITE: Duration = Duration::from_secs(5);
 const ADMISSION: Duration = Duration::from_secs(60);
 /// Bound of one removal.
 const REMOVAL: Duration = Duration::from_secs(5);
+/// A learner that lacks no more entries than this has caught up.
+const CLOSE: u64 = 1_000;
+/// Between two looks whether one has.
+const LOOK: Duration = Duration::from_millis(20);
 /// A voter that acknowledged the leader so lately counts as there.
 const LATELY: Duration = Duration::from_secs(2);
 
@@ -104,7 +108,10 @@ pub(crate) async fn join(
         return Ok(Outcome::Superseded(pb::Superseded { by }));
     }
     let known = membership.get_node(&id) == Some(&peer);
-    if known && membership.voter_ids().any(|voter| voter == id) {
+    // A change that its leader did not live to end leaves one set of voters beside another: it is taken in anew
+    // then, which ends it.
+    let sets = membership.get_joint_config();
+    if known && !sets.is_empty() && sets.iter().all(|voters| voters.contains(&id)) {
         announce(member, id, format).await?;
         return Ok(Outcome::Joined(pb::Joined {}));
     }
@@ -155,6 +162,7 @@ async fn admit(member: &Member, id: u64, peer: Peer, format: u8) -> Result<(), M
     }
     let added = member.raft.add_learner(id, peer, true).await;
     added.map_err(|error| refused(&error))?;
+    caught_up(member, id).await?;
 
     let membership = current(member);
     let voters: BTreeSet<u64> = membership.voter_ids().collect();
@@ -178,6 +186,28 @@ async fn admit(member: &Member, id: u64, peer: Peer, format: u8) -> Result<(), M
             .map_err(|error| refused(&error))?;
     }
     Ok(())
+}
+
+/// Waits until the learner `id` acknowledges this leader and has nearly everything. Openraft takes one
+/// that has said nothing yet for up to date while the log is short; as a voter that cannot be reached it
+/// might be one too many, and the change that made it one would not end.
+async fn caught_up(member: &Member, id: u64) -> Result<(), MembershipError> {
+    loop {
+        if !leads(member) {
+            return Err(MembershipError::Refused("leads no more".to_owned()));
+        }
+        let (last, matched) = {
+            let metrics = member.raft.metrics();
+            let seen = metrics.borrow_watched();
+            let matched = seen.replication.as_ref().and_then(|all| all.get(&id));
+            (seen.last_log_index, matched.cloned().flatten())
+        };
+        let lag = matched.map(|matched| last.unwrap_or(0).saturating_sub(matched.index));
+        if lag.is_some_and(|lag| lag <= CLOSE) && heard_of(member, id) {
+            return Ok(());
+        }
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 /// Answers one that wants to go.
@@ -257,14 +287,20 @@ async fn take_out(node: &Node, member: &Member, id: u64) -> Result<Removal, Memb
 
 /// Whether most of `voters` have acknowledged this leader lately; it counts as one of them itself.
 fn in_touch(member: &Member, voters: &BTreeSet<u64>) -> bool {
-    let metrics = member.raft.metrics();
-    // A copy: openraft's core waits for whoever holds the guard.
-    let heard = metrics.borrow_watched().heartbeat.clone();
-    let near = voters.iter().filter(|voter| {
-        let acked = heard
-            .as_ref()
-            .and_then(|all| all.get(*voter).copied().flatten());
-        **voter == member.identity.node || acked.is_some_and(|at| at.elapsed() < LATELY)
-    });
+    let own = member.identity.node;
+    let near = voters
+        .iter()
+        .filter(|voter| **voter == own || heard_of(member, **voter));
     2 * near.count() > voters.len()
+}
+
+/// Whether `id` has acknowledged this leader lately.
+fn heard_of(member: &Member, id: u64) -> bool {
+    let metrics = member.raft.metrics();
+    let acked = {
+        let seen = metrics.borrow_watched();
+        let heard = seen.heartbeat.as_ref();
+        heard.and_then(|all| all.get(&id).copied().flatten())
+    };
+    acked.is_some_and(|at| at.elapsed() < LATELY)
 }

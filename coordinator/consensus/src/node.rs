@@ -11,6 +11,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use neap_proto::peer::IdentifyReply;
+
 use crate::clock::Clock;
 use crate::cluster_id::ClusterId;
 use crate::codec::Identity;
@@ -49,6 +51,8 @@ pub(crate) struct Node {
     pub(crate) leadership: watch::Sender<Leadership>,
     pub(crate) lease: LeaseKeeper,
     pub(crate) fit: AtomicBool,
+    /// It is on its way out for good.
+    pub(crate) leaving: AtomicBool,
     pub(crate) shared: watch::Sender<Option<Shared>>,
     /// The table that this member shares while it leads.
     pub(crate) sharing: watch::Sender<Bytes>,
@@ -58,6 +62,8 @@ pub(crate) struct Node {
     pub(crate) candidacy: Candidacy,
     /// Changes of membership go one at a time.
     pub(crate) admission: Mutex<()>,
+    /// The cluster, of another origin than this member's, that an expected member was seen to be led in.
+    pub(crate) stranger: watch::Sender<Option<String>>,
     pub(crate) stopped: watch::Sender<Option<String>>,
     pub(crate) tasks: TaskTracker,
     pub(crate) cancel: CancellationToken,
@@ -103,12 +109,14 @@ impl Node {
             leadership: watch::Sender::new(Leadership::default()),
             lease,
             fit: AtomicBool::new(true),
+            leaving: AtomicBool::new(false),
             shared: watch::Sender::new(None),
             sharing: watch::Sender::new(Bytes::new()),
             heard: watch::Sender::new(None),
             lost,
             candidacy: Candidacy::default(),
             admission: Mutex::new(()),
+            stranger: watch::Sender::new(None),
             stopped: watch::Sender::new(None),
             tasks: TaskTracker::new(),
             cancel: CancellationToken::new(),
@@ -138,8 +146,9 @@ impl Node {
         }
     }
 
+    /// Whether leadership may be handed to it.
     pub(crate) fn is_fit(&self) -> bool {
-        self.fit.load(Ordering::Relaxed)
+        self.fit.load(Ordering::Relaxed) && !self.leaving.load(Ordering::Relaxed)
     }
 
     /// The lease that a leader holds and a follower grants.
@@ -198,6 +207,29 @@ impl Node {
                  that it joins as a new one",
                 member.cluster
             ));
+        }
+    }
+
+    /// Notes that a peer has a leader in a cluster that has nothing to do with this member's, as after
+    /// a start in which most others had lost their disks. This member goes on waiting for its own.
+    pub(crate) fn see_stranger(&self, peer: &IdentifyReply) {
+        let (Some(member), Ok(other)) = (self.member(), peer.cluster.parse::<ClusterId>()) else {
+            return;
+        };
+        if member.cluster.lineage == other.lineage {
+            return;
+        }
+        let stranger = Some(peer.cluster.clone());
+        let is_news = self.stranger.send_if_modified(|known| {
+            let is_news = *known != stranger;
+            *known = stranger;
+            is_news
+        });
+        if is_news {
+            tracing::warn!(
+                cluster = %member.cluster, peer = peer.name, of = peer.cluster,
+                "a peer is led in another cluster than this member's disk is of"
+            );
         }
     }
 

@@ -15,15 +15,15 @@ pub type SnapshotWriter = Box<dyn FnOnce() -> Vec<u8> + Send>;
 pub trait StateMachine: Send + Sync + 'static {
     /// Applies one committed command. Called once per command, in the order of the log, and again
     /// from the last snapshot on after a restart. `command` is what `propose` was given; its first
-    /// byte should be the version of its format.
+    /// byte should be its format.
     ///
     /// # Errors
     /// A command that cannot be read. The member then stops rather than diverge from the others.
     fn apply(&mut self, position: LogPosition, command: &[u8]) -> Result<(), ApplyError>;
 
     /// Freezes the present state, cheaply (a clone of shared maps), and gives the function that
-    /// serialises it.
-    fn snapshot(&self) -> SnapshotWriter;
+    /// serialises it, in no later format than `format`: another member may be sent it.
+    fn snapshot(&self, format: u8) -> SnapshotWriter;
 
     /// Replaces the whole state by one that a [`snapshot`](StateMachine::snapshot) of this or
     /// another member wrote.

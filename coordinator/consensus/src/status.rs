@@ -50,6 +50,9 @@ pub struct Status {
     pub term: u64,
     /// The leader it knows.
     pub leader: Option<LeaderId>,
+    /// While it hears no leader: the cluster that an expected member is led in, where that has nothing
+    /// to do with this member's. Only its own disk keeps this one from joining there.
+    pub stranger: Option<String>,
     /// Time since it last heard a leader. `None` where it never has, and while it leads.
     pub leader_heard: Option<Duration>,
     /// Index of the last entry in its log.

@@ -19,7 +19,7 @@ impl StateMachine for Nothing {
         Ok(())
     }
 
-    fn snapshot(&self) -> SnapshotWriter {
+    fn snapshot(&self, _format: u8) -> SnapshotWriter {
         Box::new(Vec::new)
     }
 

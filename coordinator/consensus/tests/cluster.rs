@@ -58,7 +58,7 @@ async fn nothing_is_formed_before_every_expected_member_has_answered() {
     for seat in 0..2 {
         assert_eq!(cluster.member(seat).status().role, Role::Joining);
     }
-    let early = cluster.member(0).propose(command(1)).await;
+    let early = cluster.member(0).propose(1, command(1)).await;
     assert_eq!(early, Err(ProposeError::NotLeader { hint: None }));
     cluster.open(2).await;
     cluster.wait_voters(3).await;
@@ -100,7 +100,7 @@ async fn a_leader_that_is_cut_off_has_no_lease_and_commits_nothing() {
         cluster.member(old).lease().is_none().then_some(())
     })
     .await;
-    let refused = cluster.member(old).propose(command(99)).await;
+    let refused = cluster.member(old).propose(1, command(99)).await;
     assert!(
         matches!(
             refused,

@@ -46,7 +46,7 @@ async fn child() {
     for value in first.. {
         let member = member.clone();
         proposals.spawn(async move {
-            member.propose(command(value)).await.unwrap();
+            member.propose(1, command(value)).await.unwrap();
             value
         });
         if proposals.len() == 8 {

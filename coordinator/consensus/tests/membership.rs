@@ -9,8 +9,14 @@ use std::time::Duration;
 use common::Cluster;
 use common::certificates::Authority;
 use common::cluster::{DEADLINE, wait};
-use neap_consensus::{LeaveError, NodeId, OpenError, RecoverError, RemoveError, Role, recover};
+use common::list::command;
+use neap_consensus::{
+    LeaveError, NodeId, OpenError, ProposeError, RecoverError, RemoveError, Role, recover,
+};
 use tokio::time::Instant;
+
+/// No seat at all, for links.
+const NOWHERE: usize = usize::MAX;
 
 fn node(cluster: &Cluster, seat: usize) -> u64 {
     cluster.member(seat).status().node.unwrap().0
@@ -203,6 +209,121 @@ async fn a_member_that_left_comes_back_with_its_disk_as_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_first_member_without_its_disk_takes_over_from_those_that_are_leaving() {
+    let mut cluster = Cluster::formed(3).await;
+    cluster.propose(1).await;
+    cluster.close(0).await;
+    std::fs::remove_dir_all(&cluster.seats[0].dir).unwrap();
+    // It alone is wanted from now on, and the others, which have the state, are still there.
+    cluster.expected = 1;
+    cluster.open(0).await;
+    cluster.wait_voters(3).await;
+    for seat in [2, 1] {
+        let leaving = cluster.member(seat).clone();
+        leaving.leave(DEADLINE).await.unwrap();
+        cluster.close(seat).await;
+        cluster.wait_voters(seat).await;
+    }
+    assert_eq!(cluster.wait_equal().await, [1]);
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn those_that_leave_without_a_word_are_waited_for_no_longer_than_a_minority() {
+    let mut cluster = Cluster::formed(3).await;
+    cluster.propose(1).await;
+    let was = cluster.member(2).status().cluster;
+    for seat in [0, 1] {
+        cluster.close(seat).await;
+    }
+    std::fs::remove_dir_all(&cluster.seats[0].dir).unwrap();
+    cluster.expected = 1;
+    cluster.form_after = Duration::from_millis(1_500);
+    cluster.open(0).await;
+    // Time enough to form a cluster, were nobody there.
+    tokio::time::sleep(Duration::from_millis(1_000)).await;
+    assert_eq!(cluster.member(0).status().role, Role::Joining);
+    cluster.close(2).await;
+    cluster.wait_voters(1).await;
+    assert_ne!(cluster.member(0).status().cluster, was);
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn those_that_leave_together_hand_leadership_to_one_that_stays() {
+    let mut cluster = Cluster::formed(3).await;
+    cluster.propose(1).await;
+    let leader = cluster.wait_leader().await;
+    let (stays, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    let (one, two) = tokio::join!(
+        cluster.member(leader).leave(DEADLINE),
+        cluster.member(other).leave(DEADLINE)
+    );
+    assert_eq!((one, two), (Ok(()), Ok(())));
+    cluster.close(leader).await;
+    cluster.close(other).await;
+    assert_eq!(cluster.wait_voters(1).await, stays);
+    cluster.propose(2).await;
+    assert_eq!(cluster.wait_equal().await, [1, 2]);
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_cannot_be_reached_is_not_made_a_voter() {
+    let mut cluster = Cluster::formed(1).await;
+    let new = cluster.add_seat();
+    cluster.expected = 2;
+    // It reaches the leader; nothing that the leader dials itself gets through to it.
+    let dialled = cluster.seats[new].address.to_string();
+    cluster.links.name(dialled, NOWHERE);
+    cluster.links.cut(0, NOWHERE);
+    cluster.open(new).await;
+    wait("a learner", || {
+        (cluster.member(0).status().members.len() == 2).then_some(())
+    })
+    .await;
+    // Longer than a lease: as a voter it would have cost the leader its own.
+    for value in 0..10 {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let taken = cluster.member(0).propose(1, command(value)).await;
+        taken.expect("it is a majority by itself");
+    }
+    let members = cluster.member(0).status().members;
+    assert!(members.iter().any(|member| !member.voter), "{members:?}");
+    cluster.links.heal();
+    cluster.wait_voters(2).await;
+    assert_eq!(cluster.wait_equal().await, (0..10).collect::<Vec<u64>>());
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_of_another_origin_is_told_of() {
+    let mut cluster = Cluster::formed(3).await;
+    cluster.propose(1).await;
+    let was = cluster.member(2).status().cluster;
+    for seat in 0..3 {
+        cluster.close(seat).await;
+    }
+    for seat in 0..2 {
+        std::fs::remove_dir_all(&cluster.seats[seat].dir).unwrap();
+    }
+    cluster.form_after = Duration::from_millis(200);
+    for seat in 0..2 {
+        cluster.open(seat).await;
+    }
+    cluster.wait_voters(2).await;
+    let is = cluster.member(0).status().cluster;
+    cluster.open(2).await;
+    let status = wait("the other cluster", || {
+        let status = cluster.member(2).status();
+        status.stranger.is_some().then_some(status)
+    })
+    .await;
+    assert_eq!((status.cluster, status.stranger), (was, Some(is)));
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_old_disk_of_a_replaced_member_is_void() {
     let mut cluster = Cluster::formed(3).await;
     cluster.propose(1).await;
@@ -253,6 +374,9 @@ async fn the_format_is_the_latest_that_all_voters_read() {
             .then_some(())
     })
     .await;
+    let leader = cluster.wait_voters(3).await;
+    let taken = cluster.member(leader).propose(2, command(20)).await;
+    taken.expect("what every voter reads");
     // A rollback of one member is announced as well, and everyone goes by it.
     cluster.close(1).await;
     cluster.seats[1].format = 1;
@@ -263,6 +387,15 @@ async fn the_format_is_the_latest_that_all_voters_read() {
             .then_some(())
     })
     .await;
+    let leader = cluster.wait_voters(3).await;
+    let refused = cluster.member(leader).propose(2, command(21)).await;
+    let why = ProposeError::Format {
+        format: 2,
+        readable: 1,
+    };
+    assert_eq!(refused, Err(why));
+    cluster.propose(22).await;
+    assert_eq!(cluster.wait_equal().await, [20, 22]);
     cluster.end().await;
 }
 

@@ -42,7 +42,7 @@ async fn it_leads_commits_and_comes_back_with_everything() {
     lead(&member).await;
     let mut last = 0;
     for value in 0..50 {
-        let at = member.propose(command(value)).await.unwrap();
+        let at = member.propose(1, command(value)).await.unwrap();
         assert!(at.index > last);
         last = at.index;
     }
@@ -68,7 +68,7 @@ async fn it_leads_commits_and_comes_back_with_everything() {
     member.shutdown().await;
     assert_eq!(member.lease(), None);
     assert!(matches!(
-        member.propose(command(0)).await,
+        member.propose(1, command(0)).await,
         Err(ProposeError::Stopped { .. })
     ));
 
@@ -78,7 +78,7 @@ async fn it_leads_commits_and_comes_back_with_everything() {
     let again = member.status();
     assert_eq!((again.cluster, again.node), (cluster, node));
     assert!(again.term > status.term);
-    let at = member.propose(command(50)).await.unwrap();
+    let at = member.propose(1, command(50)).await.unwrap();
     assert!(at.index > last);
     member.shutdown().await;
 }
@@ -94,7 +94,7 @@ async fn what_it_cannot_do_is_refused_by_name() {
     let large = bytes::Bytes::from(vec![1; limit + 1]);
     let size = limit + 1;
     assert_eq!(
-        member.propose(large).await,
+        member.propose(1, large).await,
         Err(ProposeError::TooLarge { size, limit })
     );
     assert_eq!(member.hand_over().await, Err(HandOverError::NoSuccessor));
@@ -102,7 +102,7 @@ async fn what_it_cannot_do_is_refused_by_name() {
         member.leave(Duration::from_secs(5)).await,
         Err(LeaveError::LastVoter)
     );
-    member.propose(command(1)).await.unwrap();
+    member.propose(1, command(1)).await.unwrap();
     member.shutdown().await;
 }
 
@@ -140,9 +140,9 @@ async fn a_failed_commit_stops_it_for_good() {
     };
     let (member, _) = open(Config::single(dir.path(), 1), ports).await.unwrap();
     lead(&member).await;
-    member.propose(command(1)).await.unwrap();
+    member.propose(1, command(1)).await.unwrap();
     broken.store(true, std::sync::atomic::Ordering::SeqCst);
-    let failed = member.propose(command(2)).await.unwrap_err();
+    let failed = member.propose(1, command(2)).await.unwrap_err();
     assert!(
         matches!(
             failed,
@@ -157,7 +157,7 @@ async fn a_failed_commit_stops_it_for_good() {
     // A disk that works again changes nothing: what it holds is not known.
     broken.store(false, std::sync::atomic::Ordering::SeqCst);
     assert!(matches!(
-        member.propose(command(3)).await,
+        member.propose(1, command(3)).await,
         Err(ProposeError::Stopped { .. })
     ));
     assert_eq!(
@@ -181,7 +181,7 @@ async fn a_command_that_cannot_be_applied_stops_it() {
         .unwrap();
     lead(&member).await;
     let later = bytes::Bytes::from_static(&[2, 0]);
-    assert!(member.propose(later).await.is_err());
+    assert!(member.propose(1, later).await.is_err());
     let reason = tokio::time::timeout(common::cluster::DEADLINE, member.stopped())
         .await
         .unwrap();

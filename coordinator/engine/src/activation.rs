@@ -243,8 +243,9 @@ fn when_inactive(draft: &mut Draft<'_>, sources: &Sources<'_, '_>, activity: Act
     let current = draft.seen.spec_replicas;
     if activity.failed {
         match spec.fallback {
-            // With a fallback of 0 KEDA goes on as if nothing had failed.
-            Some(fallback) if fallback.replicas == 0 => ready(draft),
+            // With a fallback of 0 KEDA goes on as if nothing had failed. What was not read yet has not
+            // failed: it may be active.
+            Some(fallback) if fallback.replicas == 0 && !any_unread(sources) => ready(draft),
             Some(_) => {
                 ready(draft);
                 return hpa_or_rest(draft, sources);
@@ -290,6 +291,14 @@ fn when_inactive(draft: &mut Draft<'_>, sources: &Sources<'_, '_>, activity: Act
         return Layer::Decided(rest(draft, sources));
     }
     hpa_or_rest(draft, sources)
+}
+
+/// Some trigger has no reading that counts, neither a good nor a bad one.
+fn any_unread(sources: &Sources<'_, '_>) -> bool {
+    let mut triggers = sources.triggers.iter();
+    triggers.any(
+        |source| matches!(source, Source::Failed { failure, .. } if !failure.counts_for_fallback),
+    )
 }
 
 /// At zero the HPA's part rests, above it decides.

@@ -140,6 +140,50 @@ impl DecisionState {
         self.last_active = Some(self.last_active.map_or(now, |last| last.max(now)));
     }
 
+    /// Takes over the change of replicas that `written` counts: the state of an evaluation whose write
+    /// was taken for not done, and after which none was.
+    pub fn take_change(&mut self, written: &Self) {
+        self.up_events.clone_from(&written.up_events);
+        self.down_events.clone_from(&written.down_events);
+        self.last_change = written.last_change;
+        self.scaled_to_zero = written.scaled_to_zero;
+    }
+
+    /// The state without its last change, if that led to `to` from what is `seen` now, so that it was not
+    /// made, or not yet: policies reckon from the replicas that are there, and a change that is not in
+    /// those must not count. [`take_change`](Self::take_change) puts it back. `None` where the last
+    /// change is in them, or no policy counted it.
+    #[must_use]
+    pub fn without_change(&self, to: i32, seen: i32) -> Option<Self> {
+        let last = self.last_change?;
+        let mut state = self.clone();
+        let events = match last.direction {
+            Direction::Up => &mut state.up_events,
+            Direction::Down => &mut state.down_events,
+        };
+        let index = events
+            .iter()
+            .position(|event| event.at == last.at && !event.outdated)?;
+        let delta = events.remove(index).delta;
+        let from = match last.direction {
+            Direction::Up => to.saturating_sub(delta),
+            Direction::Down => to.saturating_add(delta),
+        };
+        if from != seen {
+            return None;
+        }
+        let up = state.up_events.iter().map(|event| LastChange {
+            direction: Direction::Up,
+            at: event.at,
+        });
+        let down = state.down_events.iter().map(|event| LastChange {
+            direction: Direction::Down,
+            at: event.at,
+        });
+        state.last_change = up.chain(down).max_by_key(|change| change.at);
+        Some(state)
+    }
+
     /// The replicas to restore when the object is deleted (`status.originalReplicaCount`).
     #[must_use]
     pub const fn original_replicas(&self) -> Option<i32> {
@@ -185,5 +229,47 @@ impl DecisionState {
     #[must_use]
     pub fn since_last_change(&self, now: Timestamp) -> Option<Duration> {
         self.last_change.map(|change| now.since(change.at))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_millis(seconds * 1_000)
+    }
+
+    fn event(delta: i32, seconds: i64) -> ScaleEvent {
+        ScaleEvent {
+            delta,
+            at: at(seconds),
+            outdated: false,
+        }
+    }
+
+    #[test]
+    fn a_change_that_is_not_in_the_replicas_is_set_apart() {
+        let state = DecisionState {
+            up_events: vec![event(4, 10)],
+            down_events: vec![event(1, 20)],
+            last_change: Some(LastChange {
+                direction: Direction::Down,
+                at: at(20),
+            }),
+            ..DecisionState::default()
+        };
+        // From 5 to 4, and 5 are seen.
+        let mut before = state.without_change(4, 5).unwrap();
+        assert_eq!(before.down_events, []);
+        assert_eq!(before.up_events, state.up_events);
+        let last = before.last_change.unwrap();
+        assert_eq!((last.direction, last.at), (Direction::Up, at(10)));
+        before.take_change(&state);
+        assert_eq!(before, state);
+
+        assert_eq!(state.without_change(4, 4), None, "it was made");
+        assert_eq!(state.without_change(4, 9), None, "and someone else's since");
+        assert_eq!(DecisionState::default().without_change(4, 5), None);
     }
 }

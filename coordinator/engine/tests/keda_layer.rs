@@ -352,6 +352,21 @@ fn the_fallback_stands_in_after_the_threshold_and_each_attempt_counts_once() {
 }
 
 #[test]
+fn what_was_not_read_yet_does_not_bring_a_workload_to_rest() {
+    let mut target = Target::new(spec(vec![external("queue", 5)]), 7);
+    target.spec.created_at = at(0);
+    target.spec.fallback = Some(Fallback {
+        replicas: 0,
+        ..fallback(FallbackBehavior::Static)
+    });
+    let unread = [Reading::Failed(Failure::not_read_yet(at(10)))];
+    let waits = target.step(&unread, at(10));
+    assert_eq!(waits.write, None, "it may be active: {}", waits.why);
+    let rests = target.step(&failed(11), at(11));
+    assert_eq!(rests.write, Some(0), "as in KEDA: {}", rests.why);
+}
+
+#[test]
 fn the_fallbacks_behaviors() {
     let settles_at = |behavior, start: i32| {
         let mut target = Target::new(spec(vec![external("queue", 5)]), start);

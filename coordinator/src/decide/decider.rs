@@ -1,7 +1,7 @@
 //! The decider: one task that follows the world, the signals, the polls and the leadership, and
 //! decides while this replica leads.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -133,8 +133,8 @@ pub struct Decider {
     pub(super) due: DueTimes,
     /// Targets whose state differs from what the log holds.
     pub(super) unsaved: BTreeSet<TargetKey>,
-    /// Records of targets that are gone.
-    pub(super) removed: BTreeSet<TargetKey>,
+    /// Records of targets that are gone, and the UID of the object that each was of where that is known.
+    pub(super) removed: BTreeMap<TargetKey, Option<String>>,
     /// When records without an object may be dropped.
     sweep_from: Option<Boottime>,
     pub(super) next_flush: Boottime,
@@ -175,7 +175,7 @@ impl Decider {
             targets: HashMap::new(),
             due: DueTimes::default(),
             unsaved: BTreeSet::new(),
-            removed: BTreeSet::new(),
+            removed: BTreeMap::new(),
             sweep_from: None,
             next_flush: now,
             last_entry: now,
@@ -305,7 +305,7 @@ impl Decider {
         }
     }
 
-    fn on_leadership(&mut self, seen: &Leadership) {
+    pub(super) fn on_leadership(&mut self, seen: &Leadership) {
         if !self.replay_over && (seen.is_self || (seen.leader.is_some() && !is_own(seen))) {
             self.replay_over = true;
             self.parts.opened.replayed_until = self.parts.clock.boottime();
@@ -335,9 +335,17 @@ impl Decider {
         self.removed.clear();
         self.sweep_from = Some(now + SWEEP_AFTER);
         self.due.clear();
+        // Another may have led since the last answer and the last write of this replica.
+        self.forget_answers();
+        for target in self.targets.values_mut() {
+            target.contest = Default::default();
+        }
         let keys: Vec<TargetKey> = self.targets.keys().cloned().collect();
         for key in keys {
             self.restore(&key);
+            if let Some(target) = self.targets.get_mut(&key) {
+                target.place(&time, clock.as_ref());
+            }
             self.due.no_later_than(&key, now);
         }
         self.parts.desk.lead(true);
@@ -355,6 +363,13 @@ impl Decider {
         self.parts.desk.lead(false);
     }
 
+    /// What event sources said is too old to decide on: each counts as not read until it answers again.
+    pub(super) fn forget_answers(&mut self) {
+        for target in self.targets.values_mut() {
+            target.polled.fill(None);
+        }
+    }
+
     /// Drops the records of objects that went while nobody led. Once per leadership, when all objects
     /// have been listed and taken in for a while: a record dropped too soon is a history lost.
     fn sweep_records(&mut self) {
@@ -363,28 +378,36 @@ impl Decider {
             return;
         }
         self.sweep_from = None;
-        let keys = self.parts.table.keys().into_iter();
-        self.removed
-            .extend(keys.filter(|key| !self.targets.contains_key(key)));
+        for key in self.parts.table.keys() {
+            if !self.targets.contains_key(&key) {
+                self.removed.entry(key).or_default();
+            }
+        }
     }
 
-    /// Takes a target's state from the log, as a new leader finds it.
+    /// Takes a target's state from the log, as a new leader finds it. A record that is about to be removed
+    /// is that of another object, which had the name before.
     pub(super) fn restore(&mut self, key: &TargetKey) {
         let now = self.time().at(self.parts.clock.boottime());
         let Some(target) = self.targets.get_mut(key) else {
             return;
         };
-        target.committed = self.parts.table.record(key);
+        let record = self.parts.table.record(key);
+        target.committed = record.filter(|_| !self.removed.contains_key(key));
         target.pace = Default::default();
         target.contest.answered();
+        target.unanswered = None;
         target.clearing = None;
         target.leftover = None;
-        let Some(record) = &target.committed else {
+        let Some(record) = target.committed.clone() else {
             target.state = Default::default();
             return;
         };
         match neap_engine::DecisionState::decode(&record.state) {
-            Ok(state) => target.state = state,
+            Ok(state) => {
+                target.state = state;
+                target.set_apart_undone(record.replicas);
+            }
             Err(error) => {
                 tracing::error!(target = %key, %error, "the target's state in the log cannot be read; it begins anew");
                 target.state = Default::default();

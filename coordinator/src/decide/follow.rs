@@ -46,9 +46,13 @@ impl Decider {
             self.forget(key);
         }
         if !known || !same {
+            // The very object is back before its record went.
+            let gone = self.removed.get(key);
+            if gone.is_some_and(|uid| uid.is_none() || *uid == entry.object.uid()) {
+                self.removed.remove(key);
+            }
             self.targets
                 .insert(key.clone(), Target::new(key.clone(), entry.clone()));
-            self.removed.remove(key);
             if self.leading.is_some() {
                 self.restore(key);
             }
@@ -93,7 +97,9 @@ impl Decider {
                 recompile |= template_changed;
                 let replicas = facts.replicas;
                 let first = target.scale.is_none();
-                if target.see(facts) {
+                // What a follower sees is another leader's doing.
+                let leads = self.leading.is_some();
+                if target.see(facts) && leads && !target.count_unanswered() {
                     target.contest.changed_outside(replicas, now);
                 }
                 self.name_rival(key, now);
@@ -161,8 +167,9 @@ impl Decider {
         self.parts.poller.remove(key);
         self.parts.desk.forget(key);
         self.parts.explain.forget(key);
-        if self.leading.is_some() && target.committed.is_some() {
-            self.removed.insert(key.clone());
+        // Whether there is one or not: of one that was in doubt nothing is known here.
+        if self.leading.is_some() {
+            self.removed.insert(key.clone(), target.object.uid());
         }
         tracing::info!(target = %key, "the ScaledObject is gone");
     }
@@ -241,8 +248,6 @@ impl Decider {
         let Some(target) = self.targets.get_mut(key) else {
             return;
         };
-        let now = time.at(clock.boottime());
-        let created = target.object.metadata.creation_timestamp.as_ref();
         let pods: Vec<_> = target.pods.iter().map(|pod| pod.facts.clone()).collect();
         let input = CompileInput {
             object: &target.object,
@@ -250,9 +255,7 @@ impl Decider {
             pods: &pods,
             references,
             context: &self.triggers,
-            created_at: created.map_or(now, |created| {
-                time.of_wall(created.0, clock.as_ref()).min(now)
-            }),
+            created_at: target.created_at(&time, clock.as_ref()),
             settings: self.parts.settings.engine,
         };
         let compiled = match compile(&input) {
@@ -398,6 +401,7 @@ impl Decider {
                 self.touch(&key);
             }
             PollOutcome::ReferencesChanged { key } => self.compile(&key),
+            PollOutcome::Stopped => self.forget_answers(),
         }
     }
 

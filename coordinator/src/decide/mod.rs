@@ -18,6 +18,8 @@ mod decider;
 mod due;
 mod follow;
 mod gather;
+#[cfg(test)]
+mod leadership_test;
 mod node_local;
 mod outcome;
 mod pods;

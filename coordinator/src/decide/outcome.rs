@@ -6,12 +6,12 @@ use kube::ResourceExt;
 use neap_engine::EventKind;
 
 use super::decider::{Decider, Done, WriteDone};
-use super::target::{ScaleView, Target};
+use super::target::{ScaleView, Target, Unanswered};
 use super::tick::report;
 use crate::clock::Boottime;
 use crate::keys::TargetKey;
 use crate::publish::{EventNote, EventSeverity, Verdict};
-use crate::scaler::{Scale, ScaleError};
+use crate::scaler::{Scale, ScaleError, Written};
 use crate::world::{Owner, is_older_version};
 
 /// Clearing the way (an old HPA, a finalizer) is tried again after this time.
@@ -26,12 +26,17 @@ impl Decider {
         let Some(leading) = self.leading.filter(|leading| leading.id == done.leader) else {
             return;
         };
-        let Some(target) = self.targets.get_mut(&done.key) else {
+        // An object that was made anew meanwhile has nothing to do with it.
+        let target = self.targets.get_mut(&done.key);
+        let Some(target) =
+            target.filter(|target| target.object.uid().unwrap_or_default() == done.uid)
+        else {
             return;
         };
         target.contest.answered();
-        match done.result {
-            Ok(written) => {
+        match fate(&done) {
+            Fate::Done(written) => {
+                target.unanswered = None;
                 target.pace.done(done.sent + done.took);
                 target.contest.wrote(written.replicas);
                 // The watch may have told of something newer meanwhile.
@@ -48,12 +53,21 @@ impl Decider {
                 self.note_unsaved(&done.key, leading.time.at(now));
                 self.touch(&done.key);
             }
-            Err(error) => {
+            Fate::Failed(error) => {
                 let refused = done.evaluation.refuse(&error.to_string());
+                // Without an answer too: the changes that count and the replicas that are seen must agree. If it was
+                // done after all, the next write, which names the version that is seen, cannot be, and once the
+                // replicas are seen the change counts.
                 target.state = refused.state;
-                let wrote = done.evaluation.write;
+                let in_doubt = is_unanswered(&error);
+                if let Some(replicas) = done.evaluation.write.filter(|_| in_doubt) {
+                    target.unanswered = Some(Unanswered {
+                        replicas,
+                        state: done.evaluation.state.clone(),
+                    });
+                }
                 if let Some(fresh) = done.fresh {
-                    read_anew(target, fresh, &error, wrote, now);
+                    read_anew(target, fresh, now);
                 }
                 let again = match &error {
                     ScaleError::Conflict => {
@@ -69,6 +83,7 @@ impl Decider {
                         target.pace.failed(now, None)
                     }
                 };
+                target.count_unanswered();
                 if !matches!(error, ScaleError::Conflict) {
                     for event in &refused.events {
                         let note = note(target, &done.uid, event);
@@ -84,7 +99,10 @@ impl Decider {
                         .desk
                         .report(report(target, verdict, &leading, now));
                 }
-                self.unsaved.insert(done.key.clone());
+                // What is in doubt the log goes on holding, for a leader that comes before it is known.
+                if !in_doubt {
+                    self.unsaved.insert(done.key.clone());
+                }
                 self.due.no_later_than(&done.key, again);
             }
         }
@@ -242,14 +260,36 @@ impl Decider {
     }
 }
 
+/// What became of a write, as far as it is known.
+enum Fate {
+    /// It was done.
+    Done(Written),
+    /// It was not done, or it is not known whether.
+    Failed(ScaleError),
+}
+
+/// Whether a request that failed so may have been carried out all the same.
+fn is_unanswered(error: &ScaleError) -> bool {
+    matches!(error, ScaleError::Timeout | ScaleError::Unreachable(_))
+}
+
+/// What is to be believed of a write. To one without an answer, what was read after it is the answer.
+fn fate(done: &WriteDone) -> Fate {
+    let wrote = done.evaluation.write;
+    match (&done.result, &done.fresh) {
+        (Ok(written), _) => Fate::Done(written.clone()),
+        (Err(error), Some(fresh)) if is_unanswered(error) && wrote == Some(fresh.replicas) => {
+            Fate::Done(Written {
+                replicas: fresh.replicas,
+                resource_version: fresh.resource_version.clone(),
+            })
+        }
+        (Err(error), _) => Fate::Failed(error.clone()),
+    }
+}
+
 /// Takes in the scale as it was read after a write that failed, or whose fate is not known.
-fn read_anew(
-    target: &mut Target,
-    fresh: Scale,
-    error: &ScaleError,
-    wrote: Option<i32>,
-    now: Boottime,
-) {
+fn read_anew(target: &mut Target, fresh: Scale, now: Boottime) {
     let Some(scale) = &mut target.scale else {
         return;
     };
@@ -263,13 +303,9 @@ fn read_anew(
         status_replicas: fresh.status_replicas,
         resource_version: fresh.resource_version.as_str().into(),
     };
-    match wrote {
-        // A write of unknown fate that was done after all.
-        Some(replicas) if *error != ScaleError::Conflict && replicas == fresh.replicas => {
-            target.contest.wrote(replicas);
-        }
-        _ if changed => target.contest.changed_outside(fresh.replicas, now),
-        _ => {}
+    // It may be an earlier write, to which no answer came.
+    if changed && !target.count_unanswered() {
+        target.contest.changed_outside(fresh.replicas, now);
     }
 }
 

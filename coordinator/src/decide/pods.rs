@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use neap_engine::{Container, ContainerKind, Pod, PodPhase, Ready, ReadyStatus, Requests};
-use neap_units::{PodUid, Timestamp};
+use neap_units::PodUid;
 
-use super::time::DecisionClock;
-use crate::clock::Clock;
+use super::time::{DecisionClock, boottime_of_wall};
+use crate::clock::{Boottime, Clock};
 use crate::world::{ContainerRole, PodFacts, PodPhase as Phase, Readiness};
 
 /// One pod, in both forms.
@@ -15,6 +15,37 @@ use crate::world::{ContainerRole, PodFacts, PodPhase as Phase, Readiness};
 pub(super) struct PodView {
     pub(super) facts: Arc<PodFacts>,
     pub(super) pod: Pod,
+    /// When it started. Kept as boottime: a replica may see pods before the log has told it the time.
+    started: Option<Boottime>,
+    /// When its readiness last changed.
+    ready_changed: Option<Boottime>,
+}
+
+impl PodView {
+    fn new(
+        facts: &Arc<PodFacts>,
+        started: Option<Boottime>,
+        ready_changed: Option<Boottime>,
+        time: &DecisionClock,
+    ) -> Self {
+        let mut view = Self {
+            facts: facts.clone(),
+            pod: pod(facts),
+            started,
+            ready_changed,
+        };
+        view.place(time);
+        view
+    }
+
+    /// Says when its times were by `time`.
+    pub(super) fn place(&mut self, time: &DecisionClock) {
+        self.pod.started = self.started.map(|at| time.at(at));
+        let since = self.ready_changed.map(|at| time.at(at));
+        if let Some(ready) = &mut self.pod.ready {
+            ready.since = since;
+        }
+    }
 }
 
 /// Makes the views of `now`'s pods, in their order.
@@ -30,7 +61,7 @@ pub(super) fn views(
     time: &DecisionClock,
     clock: &dyn Clock,
 ) -> Vec<PodView> {
-    let seen = time.at(clock.boottime());
+    let seen = clock.boottime();
     let mut known: HashMap<PodUid, PodView> = former
         .into_iter()
         .map(|view| (view.facts.uid.clone(), view))
@@ -39,41 +70,33 @@ pub(super) fn views(
         .map(|facts| match known.remove(&facts.uid) {
             Some(view) if Arc::ptr_eq(&view.facts, facts) => view,
             Some(view) => {
-                let since = if view.facts.ready == facts.ready {
-                    view.pod.ready.and_then(|ready| ready.since)
+                let changed = if view.facts.ready == facts.ready {
+                    view.ready_changed
                 } else {
                     Some(seen)
                 };
-                let started = view.pod.started.or(facts.started.map(|_| seen));
-                PodView {
-                    facts: facts.clone(),
-                    pod: pod(facts, started, since),
-                }
+                let started = view.started.or(facts.started.map(|_| seen));
+                PodView::new(facts, started, changed, time)
             }
             None if first_look => {
-                let of_wall = |at: jiff::Timestamp| time.of_wall(at, clock).min(seen);
+                let of_wall = |at: jiff::Timestamp| boottime_of_wall(at, clock);
                 let started = facts.started.map(of_wall);
-                PodView {
-                    facts: facts.clone(),
-                    pod: pod(facts, started, facts.ready_changed.map(of_wall)),
-                }
+                PodView::new(facts, started, facts.ready_changed.map(of_wall), time)
             }
             None => {
                 let started = facts.started.map(|_| seen);
-                PodView {
-                    facts: facts.clone(),
-                    pod: pod(facts, started, Some(seen)),
-                }
+                PodView::new(facts, started, Some(seen), time)
             }
         })
         .collect()
 }
 
-fn pod(facts: &PodFacts, started: Option<Timestamp>, ready_since: Option<Timestamp>) -> Pod {
+/// The pod without its times.
+fn pod(facts: &PodFacts) -> Pod {
     let ready = |status| {
         Some(Ready {
             status,
-            since: ready_since,
+            since: None,
         })
     };
     Pod {
@@ -86,7 +109,7 @@ fn pod(facts: &PodFacts, started: Option<Timestamp>, ready_since: Option<Timesta
             Phase::Unknown => PodPhase::Unknown,
         },
         deleting: facts.deleting,
-        started,
+        started: None,
         ready: match facts.ready {
             Readiness::Absent => None,
             Readiness::True => ready(ReadyStatus::True),
@@ -127,9 +150,11 @@ fn requests(of: &crate::world::Requests) -> Requests {
 mod tests {
     use std::time::Duration;
 
+    use neap_units::Timestamp;
+
     use super::*;
-    use crate::clock::{Boottime, ManualClock};
-    use crate::decide::time::Opened;
+    use crate::clock::ManualClock;
+    use crate::decide::time::{Opened, TimeAnchor};
     use crate::world::testing;
 
     #[test]
@@ -169,6 +194,38 @@ mod tests {
         assert_eq!(
             (became.status, became.since),
             (ReadyStatus::True, Some(Timestamp::from_millis(15_000)))
+        );
+    }
+
+    #[test]
+    fn what_was_seen_before_the_logs_time_is_placed_by_it_later() {
+        let wall = |second| jiff::Timestamp::from_second(second).unwrap();
+        let clock = ManualClock::new(Boottime::from_micros(0), wall(10_000));
+        let opened = Opened::before(&clock);
+        let unknown = DecisionClock::take_over(None, opened, &clock);
+        let starting = testing::pod("ns", "starting")
+            .ready(Readiness::False, wall(9_990))
+            .with(|facts| facts.started = Some(wall(9_940)))
+            .done();
+        let mut seen = views(&[starting], Vec::new(), true, &unknown, &clock);
+
+        clock.advance(Duration::from_secs(5));
+        let anchor = TimeAnchor {
+            at: Timestamp::from_millis(1_000_000_000),
+            wall_micros: 0,
+            applied: clock.boottime(),
+        };
+        clock.advance(Duration::from_secs(2));
+        let time = DecisionClock::take_over(Some(anchor), opened, &clock);
+        seen[0].place(&time);
+        assert_eq!(
+            seen[0].pod.started,
+            Some(Timestamp::from_millis(999_935_000)),
+            "60 s before it was seen, and that was 5 s before the entry"
+        );
+        assert_eq!(
+            seen[0].pod.ready.unwrap().since,
+            Some(Timestamp::from_millis(999_985_000))
         );
     }
 }

@@ -153,7 +153,8 @@ impl StateMachine for DecisionMachine {
         Ok(())
     }
 
-    fn snapshot(&self) -> SnapshotWriter {
+    /// There is one format so far, which every version reads.
+    fn snapshot(&self, _format: u8) -> SnapshotWriter {
         let applied = self.table.applied();
         let snapshot = Snapshot {
             at: applied
@@ -238,7 +239,7 @@ mod tests {
             )
             .unwrap();
         let to = table();
-        to.machine().restore(&machine.snapshot()()).unwrap();
+        to.machine().restore(&machine.snapshot(FORMAT)()).unwrap();
         assert_eq!(to.keys(), [TargetKey::new("ns", "b")]);
         assert_eq!(to.record(&TargetKey::new("ns", "b")), Some(record(3)));
         assert_eq!(

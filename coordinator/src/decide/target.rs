@@ -6,15 +6,16 @@ use std::sync::Arc;
 use kube::ResourceExt;
 use neap_api::ScaledObject;
 use neap_engine::DecisionState;
-use neap_units::{NodeName, PodUid};
+use neap_units::{NodeName, PodUid, Timestamp};
 
 use super::compile::{Compiled, Invalid};
 use super::gather::Polled;
 use super::node_local;
 use super::pods::PodView;
 use super::replicated::TargetRecord;
+use super::time::{DecisionClock, boottime_of_wall};
 use super::writes::{Contest, WritePace};
-use crate::clock::Boottime;
+use crate::clock::{Boottime, Clock};
 use crate::keys::{TargetKey, TargetRef};
 use crate::signals::{SignalSet, WantedSignal};
 use crate::world::{Owner, PodShape, ScaledObjectEntry, Selector, TargetFacts, is_older_version};
@@ -36,6 +37,15 @@ pub(super) struct ScaleView {
     pub(super) replicas: i32,
     pub(super) status_replicas: i32,
     pub(super) resource_version: Arc<str>,
+}
+
+/// A write of unknown fate.
+#[derive(Debug, Clone)]
+pub(super) struct Unanswered {
+    /// What it asked for.
+    pub(super) replicas: i32,
+    /// The state that counts its change.
+    pub(super) state: DecisionState,
 }
 
 /// One ScaledObject and all that deciding keeps about it.
@@ -68,6 +78,8 @@ pub(super) struct Target {
     pub(super) evaluated: Option<Boottime>,
     pub(super) pace: WritePace,
     pub(super) contest: Contest,
+    /// A write of which it is not known whether it was done, and after which none was: it may still arrive.
+    pub(super) unanswered: Option<Unanswered>,
     /// Removal of what stands in the way is on its way, or waits until then.
     pub(super) clearing: Option<Boottime>,
     /// Why the HPA that KEDA left behind could not be removed.
@@ -98,6 +110,7 @@ impl Target {
             evaluated: None,
             pace: WritePace::default(),
             contest: Contest::default(),
+            unanswered: None,
             clearing: None,
             leftover: None,
         }
@@ -145,6 +158,57 @@ impl Target {
                 self.scale = Some(seen);
                 false
             }
+        }
+    }
+
+    /// As restored, the state may count a change to `replicas` that its leader committed and did not live
+    /// to write. Where the scale does not show it, it is counted once it does.
+    pub(super) fn set_apart_undone(&mut self, replicas: i32) {
+        let Some(scale) = &self.scale else {
+            return;
+        };
+        if let Some(before) = self.state.without_change(replicas, scale.replicas) {
+            let state = std::mem::replace(&mut self.state, before);
+            self.unanswered = Some(Unanswered { replicas, state });
+        }
+    }
+
+    /// Where the scale shows what an unanswered write asked for, that write was done, late or not: its
+    /// change counts, once it is known what became of the next write. Returns whether it was done.
+    pub(super) fn count_unanswered(&mut self) -> bool {
+        let seen = self.scale.as_ref().map(|scale| scale.replicas);
+        let shown = self.unanswered.as_ref();
+        let Some(write) = shown.filter(|write| Some(write.replicas) == seen) else {
+            return false;
+        };
+        self.contest.wrote(write.replicas);
+        if !self.pace.in_flight() {
+            self.state.take_change(&write.state);
+            self.unanswered = None;
+        }
+        true
+    }
+
+    /// When the object was made; now where it does not say.
+    pub(super) fn created_at(&self, time: &DecisionClock, clock: &dyn Clock) -> Timestamp {
+        let created = self.object.metadata.creation_timestamp.as_ref();
+        time.at(created.map_or_else(
+            || clock.boottime(),
+            |created| boottime_of_wall(created.0, clock),
+        ))
+    }
+
+    /// Says by `time` when the object was made and its pods started. What a replica saw before it
+    /// leads, it may have seen before the log told it the time.
+    pub(super) fn place(&mut self, time: &DecisionClock, clock: &dyn Clock) {
+        for pod in &mut self.pods {
+            pod.place(time);
+        }
+        let created_at = self.created_at(time, clock);
+        if let SpecState::Ready(compiled) = &mut self.spec
+            && compiled.spec.created_at != created_at
+        {
+            Arc::make_mut(compiled).spec.created_at = created_at;
         }
     }
 
@@ -244,12 +308,21 @@ impl Target {
         wanted
     }
 
-    /// The record that the log should hold.
+    /// The record that the log should hold. A change that may yet turn out to be made stays in it: this
+    /// replica may not live to see it.
     pub(super) fn record(&self) -> Option<TargetRecord> {
-        let replicas = self.scale.as_ref()?.replicas;
+        let scale = self.scale.as_ref()?;
+        let Some(write) = &self.unanswered else {
+            return Some(TargetRecord {
+                replicas: scale.replicas,
+                state: self.state.encode(),
+            });
+        };
+        let mut state = self.state.clone();
+        state.take_change(&write.state);
         Some(TargetRecord {
-            replicas,
-            state: self.state.encode(),
+            replicas: write.replicas,
+            state: state.encode(),
         })
     }
 }

@@ -8,7 +8,7 @@ use neap_units::Timestamp;
 
 use super::decider::{Decider, Done, Leading, WriteDone};
 use super::gather::{GatherContext, Gathered, gather};
-use super::replicated::{Command, TargetRecord};
+use super::replicated::{Command, FORMAT, TargetRecord};
 use super::target::{SpecState, Target};
 use crate::clock::Boottime;
 use crate::keys::TargetKey;
@@ -17,7 +17,7 @@ use crate::scaler::ScaleError;
 use crate::world::{Owner, TargetState};
 
 /// A write that was decided on.
-struct Act {
+pub(super) struct Act {
     key: TargetKey,
     evaluation: Arc<Evaluation>,
     from: i32,
@@ -65,9 +65,7 @@ impl Decider {
             self.adopt(act);
         }
         if let Err(error) = committed {
-            self.commit_failed(&error);
-            self.unsaved.extend(first.iter().map(|act| act.key.clone()));
-            return self.put_off(&rest, now);
+            return self.not_committed(&error, &rest);
         }
         for act in &rest {
             self.adopt(act);
@@ -102,7 +100,12 @@ impl Decider {
     }
 
     /// Evaluates one target. Gives the write that follows, if one does.
-    fn look_at(&mut self, key: &TargetKey, leading: &Leading, now: Boottime) -> Option<Act> {
+    pub(super) fn look_at(
+        &mut self,
+        key: &TargetKey,
+        leading: &Leading,
+        now: Boottime,
+    ) -> Option<Act> {
         if self.clear_the_way(key, now) {
             return None;
         }
@@ -314,14 +317,17 @@ impl Decider {
 
     /// Commits the records of `first`, of `rest` and of all unsaved targets, in as few entries as
     /// their size allows.
-    async fn commit(
+    pub(super) async fn commit(
         &mut self,
         leading: &Leading,
         now: Boottime,
         first: &[Act],
         rest: &[Act],
     ) -> Result<(), ProposeError> {
-        let mut changes: Vec<(TargetKey, Option<TargetRecord>)> = Vec::new();
+        let removed = std::mem::take(&mut self.removed);
+        // First the removals: one of the same name may have come since.
+        let mut changes: Vec<(TargetKey, Option<TargetRecord>)> =
+            removed.keys().map(|key| (key.clone(), None)).collect();
         for act in first.iter().chain(rest) {
             let record = TargetRecord {
                 replicas: act.to,
@@ -336,30 +342,28 @@ impl Decider {
                 changes.push((key.clone(), Some(record)));
             }
         }
-        let removed = std::mem::take(&mut self.removed);
-        changes.extend(removed.iter().map(|key| (key.clone(), None)));
-        let mut rest = changes.as_slice();
+        let mut left = changes.as_slice();
         let mut result = Ok(());
         loop {
-            let part = entry_part(rest);
+            let part = entry_part(left);
             let command = Command {
                 at: leading.time.at(now),
                 wall_micros: self.parts.clock.wall().as_microsecond(),
-                changes: rest[..part].to_vec(),
+                changes: left[..part].to_vec(),
             };
             let started = self.parts.clock.boottime();
             result = result.and(
                 self.parts
                     .consensus
-                    .propose(command.encode())
+                    .propose(FORMAT, command.encode())
                     .await
                     .map(|_| ()),
             );
             self.parts
                 .metrics
                 .committed(self.parts.clock.boottime().since(started), result.is_ok());
-            rest = &rest[part..];
-            if rest.is_empty() || result.is_err() {
+            left = &left[part..];
+            if left.is_empty() || result.is_err() {
                 break;
             }
         }
@@ -374,8 +378,16 @@ impl Decider {
                     }
                 }
             }
-            // What is in doubt is written whole with the next entry: records are never deltas.
+            // What is in doubt is written whole with the next entry, even where it comes to be as it was
+            // committed before: records are never deltas.
             Err(_) => {
+                for (key, _) in &changes {
+                    if let Some(target) = self.targets.get_mut(key) {
+                        target.committed = None;
+                    }
+                }
+                let acts = first.iter().chain(rest);
+                self.unsaved.extend(acts.map(|act| act.key.clone()));
                 self.unsaved.extend(unsaved);
                 self.removed.extend(removed);
             }
@@ -383,12 +395,11 @@ impl Decider {
         result
     }
 
-    fn commit_failed(&mut self, error: &ProposeError) {
+    /// Tries again in a while. What else is due stays so: the leadership may go on although the log says
+    /// that this member does not lead, for want of its lease at that moment.
+    pub(super) fn not_committed(&mut self, error: &ProposeError, rest: &[Act]) {
         tracing::warn!(%error, "decisions could not be committed; nothing is scaled on them");
-        if let ProposeError::NotLeader { .. } = error {
-            // The watch says so too, in a moment.
-            self.due.clear();
-        }
+        self.put_off(rest, self.parts.clock.boottime());
     }
 
     /// The write is on its way, or about to be: its state is the target's.

@@ -55,9 +55,13 @@ impl DecisionClock {
         }
     }
 
-    /// Decision time at `boottime`.
+    /// Decision time at `boottime`, which may lie before the time that this clock goes on from.
     pub fn at(&self, boottime: Boottime) -> Timestamp {
-        self.base + boottime.since(self.since)
+        if boottime < self.since {
+            self.base - self.since.since(boottime)
+        } else {
+            self.base + boottime.since(self.since)
+        }
     }
 
     /// When decision time reaches `at`; at once for the past.
@@ -70,13 +74,12 @@ impl DecisionClock {
             now + left + Duration::from_millis(1)
         }
     }
+}
 
-    /// Decision time of a moment of the past on the wall, given both clocks now.
-    pub fn of_wall(&self, wall: jiff::Timestamp, clock: &dyn Clock) -> Timestamp {
-        let age = clock.wall().duration_since(wall);
-        let now = self.at(clock.boottime());
-        now - Duration::try_from(age).unwrap_or(Duration::ZERO)
-    }
+/// When a moment of the past on the wall was, given both clocks now; never in the future.
+pub(super) fn boottime_of_wall(wall: jiff::Timestamp, clock: &dyn Clock) -> Boottime {
+    let age = clock.wall().duration_since(wall);
+    clock.boottime() - Duration::try_from(age).unwrap_or(Duration::ZERO)
 }
 
 /// When this process opened its log.
@@ -181,14 +184,8 @@ mod tests {
         let clock = ManualClock::new(ms(0), wall(1_000));
         let opened = Opened::before(&clock);
         let time = DecisionClock::take_over(None, opened, &clock);
-        assert_eq!(
-            time.of_wall(wall(990), &clock),
-            Timestamp::from_millis(-10_000)
-        );
-        assert_eq!(
-            time.of_wall(wall(1_010), &clock),
-            Timestamp::from_millis(0),
-            "never in the future"
-        );
+        let at = |seconds| time.at(boottime_of_wall(wall(seconds), &clock));
+        assert_eq!(at(990), Timestamp::from_millis(-10_000));
+        assert_eq!(at(1_010), Timestamp::from_millis(0), "never in the future");
     }
 }

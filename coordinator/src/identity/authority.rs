@@ -252,12 +252,15 @@ impl CertificateFacts {
         let refuse = |reason: String| AuthorityError::Certificate { field, reason };
         let (_, parsed) = x509_parser::parse_x509_certificate(certificate)
             .map_err(|error| refuse(error.to_string()))?;
+        // What has no end ends on the last day of the year 9999 (RFC 5280, 4.1.2.5), which is beyond the range.
         let time = |seconds: i64| {
-            Timestamp::from_second(seconds).map_err(|error| refuse(error.to_string()))
+            let (min, max) = (Timestamp::MIN, Timestamp::MAX);
+            let seconds = seconds.clamp(min.as_second(), max.as_second());
+            Timestamp::from_second(seconds).unwrap_or(max)
         };
         Ok(Self {
-            not_before: time(parsed.validity().not_before.timestamp())?,
-            not_after: time(parsed.validity().not_after.timestamp())?,
+            not_before: time(parsed.validity().not_before.timestamp()),
+            not_after: time(parsed.validity().not_after.timestamp()),
             is_authority: parsed.is_ca(),
             public_key: parsed.public_key().raw.to_vec(),
         })

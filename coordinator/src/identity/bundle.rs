@@ -166,16 +166,18 @@ impl Publication {
         }
     }
 
-    /// What is published; `None` if nothing is.
-    pub(super) async fn read(&self) -> Result<Option<Bundle>, StoreError> {
-        let known = self.get().await?;
-        Ok(known.map(|known| Bundle::parse(text(&known))))
-    }
-
     /// Publishes `own` (PEM) beside what others have published, and gives the whole.
     pub(super) async fn add(&self, own: &str, now: Timestamp) -> Result<Bundle, StoreError> {
         let own = Bundle::parse(own);
         self.update(|present| self.merged(present, &own, now)).await
+    }
+
+    /// Publishes `own` (PEM) as [`add`](Self::add) does, and takes nobody else's out: for one that
+    /// cannot look at its own authority, and may be the one that is out of date.
+    pub(super) async fn keep(&self, own: &str, now: Timestamp) -> Result<Bundle, StoreError> {
+        let own = Bundle::parse(own);
+        self.update(|present| present.with(&own, now, |_| false))
+            .await
     }
 
     /// Publishes that this authority is in use, so that nobody else waits for it to settle.

@@ -424,6 +424,13 @@ async fn old_and_new_pods_trust_each_other_in_a_change_of_kind() {
             .await
             .unwrap();
     }
+    // The new pod has taken the old one's authority out, as after a day, and the old one still waits for its turn.
+    let mut bundle = bench.bundle.lock().unwrap().take().unwrap();
+    bundle["data"]["ca.crt"] = json!(authority.certificate_pem());
+    *bench.bundle.lock().unwrap() = Some(bundle);
+    assert!(own.renewal().renew(bench.now()).await.is_err());
+    assert!(bench.published().contains(&before));
+    assert!(bench.published().contains(authority.certificate_pem()));
     assert!(secret.lock().unwrap().is_some(), "for the way back");
 }
 

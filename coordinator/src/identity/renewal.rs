@@ -58,6 +58,8 @@ pub(super) enum Renewed {
 struct InForce {
     signer: Option<CertificateDer<'static>>,
     renew_at: Option<Timestamp>,
+    /// The own authorities when they were looked at last, in PEM form.
+    authorities: Option<String>,
     /// Peer certificate and key in PEM form.
     peer: Option<(String, String)>,
     expiry: Option<Expiry>,
@@ -114,12 +116,13 @@ impl Renewal {
         let state = match store.load(now).await {
             Ok(state) => state,
             Err(error) => {
-                self.trust_published().await;
+                self.trust_published(now).await;
                 return Err(error.into());
             }
         };
         // Published first: nobody is shown a certificate of an authority that agents cannot know.
         let bundle = self.publication.add(&state.bundle(), now).await?;
+        self.in_force().authorities = Some(state.bundle());
         let signer = state.current.certificate();
         if self.awaits(&bundle, signer, now).await? {
             self.trust(&mut self.in_force(), &bundle, now);
@@ -266,9 +269,14 @@ impl Renewal {
     }
 
     /// Trusts what others publish, while the own authority cannot be looked at: with the upgrade that
-    /// brings another kind of certificates, the right to read it may be gone.
-    async fn trust_published(&self) {
-        let Ok(Some(bundle)) = self.publication.read().await else {
+    /// brings another kind of certificates, the right to read it may be gone. What this one is known by
+    /// stays published meanwhile: those that have others take it out once nobody claims it.
+    async fn trust_published(&self, now: Timestamp) {
+        let authorities = self.in_force().authorities.clone();
+        let Some(authorities) = authorities else {
+            return;
+        };
+        let Ok(bundle) = self.publication.keep(&authorities, now).await else {
             return;
         };
         let in_force = self.in_force();

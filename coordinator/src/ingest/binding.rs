@@ -19,9 +19,9 @@ use crate::world::World;
 pub(super) enum Bound {
     /// To this node.
     Here,
-    /// To another one, or to none: its samples are dropped.
+    /// To another one: its samples are dropped.
     Elsewhere,
-    /// No such pod is known (yet).
+    /// No such pod is known (yet), or none of its node.
     Unknown,
 }
 
@@ -83,9 +83,11 @@ impl Bindings {
 
     /// Whether `pod` is bound to the stream's node.
     pub(super) fn check(&self, world: &World, pod: &PodUid) -> Bound {
-        match world.pod_by_cgroup_uid(pod) {
+        // The watch may also be late with the binding of a pod that it has told of before.
+        let facts = world.pod_by_cgroup_uid(pod);
+        match facts.as_ref().and_then(|facts| facts.node.as_ref()) {
             None => Bound::Unknown,
-            Some(facts) if facts.node.as_ref() == Some(&self.node) => Bound::Here,
+            Some(node) if *node == self.node => Bound::Here,
             Some(_) => Bound::Elsewhere,
         }
     }
@@ -322,11 +324,13 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_without_a_node_is_not_here() {
+    fn a_pod_without_a_node_may_yet_turn_out_to_be_here() {
         let world = World::new();
         world.apply_pod(pod("x", "a").uid("a").done());
         let bindings = Bindings::new(NodeName::new("n1").unwrap());
-        assert_eq!(bindings.check(&world, &uid("a")), Bound::Elsewhere);
+        assert_eq!(bindings.check(&world, &uid("a")), Bound::Unknown);
         assert_eq!(bindings.check(&world, &uid("b")), Bound::Unknown);
+        world.apply_pod(pod("x", "a").uid("a").node("n2").done());
+        assert_eq!(bindings.check(&world, &uid("a")), Bound::Elsewhere);
     }
 }

@@ -1,5 +1,6 @@
 //! Figures that other rooms keep, read when they are asked for.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -8,10 +9,10 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use crate::clock::Clock;
+use crate::clock::{Boottime, Clock};
 use crate::poll::Poller;
-use crate::signals::SignalStore;
-use crate::world::World;
+use crate::signals::{NodeName, SignalStore};
+use crate::world::{PodFacts, World};
 
 /// Reads the figures of the signals, the world and the polls.
 pub struct RoomCollector {
@@ -60,10 +61,32 @@ impl Writer<'_> {
     }
 }
 
+/// The nodes that have pods and whose agent has gone silent. One that was removed is silent too, and is remembered for a
+/// while: what it had to run went before it.
+fn silent_nodes(store: &SignalStore, world: &World, now: Boottime) -> usize {
+    let mut silent = store.nodes();
+    silent.retain(|node| store.read(node, now, |_| ()).is_none());
+    if silent.is_empty() {
+        return 0;
+    }
+    let pods = world.pods();
+    let in_use = pods.iter().filter(|pod| counts(pod));
+    let in_use: HashSet<&NodeName> = in_use.filter_map(|pod| pod.node.as_ref()).collect();
+    silent.iter().filter(|node| in_use.contains(node)).count()
+}
+
+/// Whether it shows that its node is in use: those of DaemonSets and static ones are nobody's to scale, and a node that is
+/// emptied and ended has them to the last.
+fn counts(pod: &PodFacts) -> bool {
+    let owner = pod.owner.as_ref();
+    pod.is_current() && owner.is_none_or(|owner| !matches!(&*owner.kind, "DaemonSet" | "Node"))
+}
+
 impl Collector for RoomCollector {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut out = Writer(encoder);
-        let figures = self.store.figures(self.clock.boottime());
+        let now = self.clock.boottime();
+        let figures = self.store.figures(now);
         out.gauge(
             "neap_nodes",
             "Nodes whose agent has connected",
@@ -73,6 +96,11 @@ impl Collector for RoomCollector {
             "neap_nodes_fresh",
             "Nodes whose agent is heard of",
             figures.fresh_nodes,
+        )?;
+        out.gauge(
+            "neap_nodes_silent",
+            "Nodes whose agent has connected and is silent, and that have pods besides those of DaemonSets and static ones",
+            silent_nodes(&self.store, &self.world, now),
         )?;
         out.gauge("neap_signal_series", "Series held", figures.series)?;
         out.gauge("neap_signal_points", "Points held", figures.points)?;
@@ -115,5 +143,48 @@ impl Collector for RoomCollector {
             self.poller.questions(),
         )?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use neap_units::BootId;
+
+    use super::*;
+    use crate::signals::{NodeTime, SignalLimits};
+    use crate::world::PodOwner;
+    use crate::world::testing::pod;
+
+    #[test]
+    fn a_silent_node_counts_as_long_as_it_has_pods_to_scale() {
+        let (store, world) = (SignalStore::new(SignalLimits::default()), World::new());
+        let now = Boottime::from_micros(0);
+        for name in ["kept", "removed", "emptied", "heard"] {
+            let (node, boot) = (NodeName::new(name).unwrap(), BootId::new("b").unwrap());
+            let mut stream = store.connect(node, boot, 1, now).unwrap();
+            let closed = NodeTime::from_nanos(1_000_000_000);
+            let heard = if name == "heard" { 60 } else { 0 };
+            let received = now + Duration::from_secs(heard);
+            stream.batch().unwrap().heartbeat(closed, received);
+        }
+        for name in ["kept", "heard", "never-seen"] {
+            world.apply_pod(pod("ns", name).node(name).done());
+        }
+        let of_the_node = PodOwner {
+            kind: "DaemonSet".into(),
+            name: "neap-agent".into(),
+            uid: "u".into(),
+        };
+        let agent = pod("neap", "agent").node("emptied");
+        let agent = agent.with(|pod| pod.owner = Some(Arc::new(of_the_node)));
+        world.apply_pod(agent.done());
+        world.apply_pod(pod("ns", "going").node("emptied").deleting().done());
+        let silent = |seconds| silent_nodes(&store, &world, now + Duration::from_secs(seconds));
+        assert_eq!(silent(1), 0);
+        assert_eq!(silent(60), 1);
+        world.remove_pod("ns", "kept");
+        assert_eq!(silent(60), 0);
     }
 }

@@ -70,6 +70,18 @@ impl Default for Metrics {
     }
 }
 
+/// All results of writing a scale.
+const WRITES: [&str; 8] = [
+    "ok",
+    "conflict",
+    "not_found",
+    "no_scale",
+    "forbidden",
+    "throttled",
+    "unreachable",
+    "timeout",
+];
+
 const FAST: [f64; 10] = [5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 5e-3, 2e-2];
 const SLOW: [f64; 13] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
@@ -99,7 +111,11 @@ impl Metrics {
             "Time from proposing to having applied an entry",
             commit_seconds.clone(),
         );
-        let scale_writes = Family::default();
+        let scale_writes = Family::<ResultLabel, Counter>::default();
+        // A series that began with its first count would show an alert no increase.
+        for result in WRITES {
+            drop(scale_writes.get_or_create(&ResultLabel { result }));
+        }
         registry.register(
             "neap_scale_writes",
             "Writes of scales",
@@ -203,15 +219,25 @@ impl Metrics {
 
     /// A scale was written, or not.
     pub fn written(&self, outcome: &Result<Written, ScaleError>, took: Duration) {
+        let [
+            ok,
+            conflict,
+            not_found,
+            no_scale,
+            forbidden,
+            throttled,
+            unreachable,
+            timeout,
+        ] = WRITES;
         let result = match outcome {
-            Ok(_) => "ok",
-            Err(ScaleError::Conflict) => "conflict",
-            Err(ScaleError::NotFound) => "not_found",
-            Err(ScaleError::NoScaleSubresource { .. }) => "no_scale",
-            Err(ScaleError::Forbidden(_)) => "forbidden",
-            Err(ScaleError::Throttled { .. }) => "throttled",
-            Err(ScaleError::Unreachable(_)) => "unreachable",
-            Err(ScaleError::Timeout) => "timeout",
+            Ok(_) => ok,
+            Err(ScaleError::Conflict) => conflict,
+            Err(ScaleError::NotFound) => not_found,
+            Err(ScaleError::NoScaleSubresource { .. }) => no_scale,
+            Err(ScaleError::Forbidden(_)) => forbidden,
+            Err(ScaleError::Throttled { .. }) => throttled,
+            Err(ScaleError::Unreachable(_)) => unreachable,
+            Err(ScaleError::Timeout) => timeout,
         };
         self.scale_writes
             .get_or_create(&ResultLabel { result })
@@ -254,6 +280,21 @@ mod tests {
     fn counts_show_in_the_text() {
         let metrics = Metrics::new();
         metrics.written(&Err(ScaleError::Conflict), Duration::from_millis(3));
+        let retry_after = Duration::from_secs(1);
+        let throttled = "neap_scale_writes_total{result=\"throttled\"}";
+        assert!(
+            metrics
+                .encode()
+                .unwrap()
+                .contains(&format!("{throttled} 0"))
+        );
+        metrics.written(&Err(ScaleError::Throttled { retry_after }), retry_after);
+        assert!(
+            metrics
+                .encode()
+                .unwrap()
+                .contains(&format!("{throttled} 1"))
+        );
         metrics.committed(Duration::from_millis(3), true);
         let text = metrics.encode().unwrap();
         for line in [

@@ -6,63 +6,67 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::Poller;
+use crate::keys::LeaderId;
 use crate::leading::Leading;
 
 /// A leader whose lease is late goes on asking for so long: to begin anew is to ask everything at once.
 const WITHOUT_LEASE: Duration = Duration::from_secs(1);
 
-/// Has `poller` ask while this replica leads, as others are told, until nobody tells any more.
+/// Has `poller` ask while this replica leads, as others are told, until nobody tells any more. Each
+/// leadership asks anew: it does not know the answers of an earlier one.
 pub(crate) async fn follow(poller: &Poller, mut leading: watch::Receiver<Leading>) {
     loop {
-        if wait(&mut leading, |now| now.leadership.is_self)
-            .await
-            .is_none()
-        {
+        let Some(led) = wait(&mut leading, |now| own(now).is_some()).await else {
             return;
-        }
+        };
         poller.lead(true);
         loop {
-            if wait(&mut leading, |now| !now.leadership.is_self)
-                .await
-                .is_none()
-            {
+            if wait(&mut leading, |now| own(now) != led).await.is_none() {
                 return;
             }
             let settled = wait(&mut leading, |now| now.leadership.leader.is_some());
             match timeout(WITHOUT_LEASE, settled).await {
                 Ok(None) => return,
-                Ok(Some(true)) => {}
-                Ok(Some(false)) | Err(_) => break,
+                Ok(Some(now)) if now == led => {}
+                Ok(Some(_)) | Err(_) => break,
             }
         }
         poller.lead(false);
     }
 }
 
-/// Waits until `wanted` is so, and gives whether this replica leads then; `None` when nobody tells any more.
+/// This replica's own leadership, where it leads.
+fn own(now: &Leading) -> Option<LeaderId> {
+    let now = &now.leadership;
+    let leader = now.leader.as_ref().filter(|_| now.is_self);
+    leader.map(|leader| leader.id)
+}
+
+/// Waits until `wanted` is so, and gives this replica's own leadership then; `None` when nobody tells any
+/// more.
 async fn wait(
     leading: &mut watch::Receiver<Leading>,
     wanted: impl Fn(&Leading) -> bool,
-) -> Option<bool> {
+) -> Option<Option<LeaderId>> {
     let now = leading.wait_for(wanted).await.ok()?;
-    Some(now.leadership.is_self)
+    Some(own(&now))
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use neap_consensus::{Leader, LeaderId, Leadership, NodeId};
+    use neap_consensus::{Leader, Leadership, NodeId};
 
     use super::*;
     use crate::clock::SystemClock;
     use crate::metrics::Metrics;
     use crate::poll::PollLimits;
 
-    fn told(leader: Option<u64>) -> Leading {
+    fn told(term: u64, leader: Option<u64>) -> Leading {
         let leader = leader.map(|node| Leader {
             id: LeaderId {
-                term: 1,
+                term,
                 node: NodeId(node),
             },
             name: format!("member-{node}"),
@@ -70,7 +74,7 @@ mod tests {
         });
         Leading {
             leadership: Leadership {
-                term: 1,
+                term,
                 is_self: leader.as_ref().is_some_and(|leader| leader.id.node.0 == 1),
                 leader,
                 node: Some(NodeId(1)),
@@ -84,12 +88,12 @@ mod tests {
         let metrics = Arc::new(Metrics::new());
         let (poller, _outcomes) =
             Poller::new(Arc::new(SystemClock), metrics, PollLimits::default());
-        let (tell, leading) = watch::channel(told(None));
+        let (tell, leading) = watch::channel(told(1, None));
         let following = poller.clone();
         let task = tokio::spawn(async move { follow(&following, leading).await });
         // Time stands still until every task waits.
         let asks = async |leader, after| {
-            tell.send_replace(told(leader));
+            tell.send_replace(told(1, leader));
             tokio::time::sleep(after).await;
             poller.asks()
         };
@@ -101,6 +105,12 @@ mod tests {
             "the lease is late"
         );
         assert!(asks(Some(1), WITHOUT_LEASE).await);
+        let era = poller.era();
+        assert_eq!(era, 1, "it has only begun");
+        tell.send_replace(told(2, Some(1)));
+        tokio::time::sleep(moment).await;
+        assert!(poller.asks());
+        assert_eq!(poller.era(), era + 2, "elected again, it asks anew");
         assert!(!asks(None, WITHOUT_LEASE + moment).await, "it is over");
         assert!(asks(Some(1), moment).await);
         assert!(!asks(Some(2), moment).await, "another leads");

@@ -54,6 +54,8 @@ pub enum PollOutcome {
         /// The target.
         key: TargetKey,
     },
+    /// Asking ended, or begins anew: what was answered before this is too old to decide on.
+    Stopped,
 }
 
 /// Bounds of polling.
@@ -83,6 +85,8 @@ struct Job {
     subscribers: BTreeMap<(TargetKey, usize), PollSpec>,
     due: Boottime,
     running: bool,
+    /// The era in which it was last taken to be asked.
+    asked_in: u64,
     polled: bool,
     last: Option<(Boottime, Result<Reading, PollError>)>,
 }
@@ -93,9 +97,11 @@ struct Jobs {
     of_target: HashMap<TargetKey, Vec<JobKey>>,
     /// Jobs that are not running, by due time.
     queue: BTreeSet<(Boottime, JobKey)>,
-    /// Answers that a new subscriber of an old question gets at once.
+    /// Answers that a new subscriber of an old question gets at once, and the end of an era.
     ready: Vec<PollOutcome>,
     leading: bool,
+    /// Counts how often asking began or ended: an answer to what was asked before is dropped.
+    era: u64,
 }
 
 /// Polls the sources of all targets while this replica leads. Targets that ask the same question
@@ -161,16 +167,23 @@ impl Poller {
         self.jobs().unsubscribe(key, &[]);
     }
 
-    /// Begins or stops to ask. A new leader asks everything at once.
+    /// Begins or stops to ask. A new leader asks everything at once, and nobody is told any more of what
+    /// was answered before.
     pub fn lead(&self, leading: bool) {
         let now = self.clock.boottime();
         let mut jobs = self.jobs();
-        jobs.leading = leading;
+        jobs.era += 1;
+        if std::mem::replace(&mut jobs.leading, leading) {
+            jobs.ready.clear();
+            jobs.ready.push(PollOutcome::Stopped);
+        }
+        for job in jobs.jobs.values_mut() {
+            job.last = None;
+        }
         if leading {
             let jobs = &mut *jobs;
             jobs.queue.clear();
             for (key, job) in &mut jobs.jobs {
-                job.last = None;
                 job.due = now;
                 job.polled = false;
                 if !job.running {
@@ -188,6 +201,12 @@ impl Poller {
         self.jobs().leading
     }
 
+    /// How often asking began or ended.
+    #[cfg(test)]
+    pub(super) fn era(&self) -> u64 {
+        self.jobs().era
+    }
+
     /// Number of distinct questions.
     pub fn questions(&self) -> usize {
         self.jobs().jobs.len()
@@ -199,13 +218,12 @@ impl Poller {
         let slots = Arc::new(Semaphore::new(self.limits.concurrent));
         loop {
             let changed = self.changed.notified();
-            let ready = std::mem::take(&mut self.jobs().ready);
+            let (ready, due, next) = self.take_due();
             for outcome in ready {
                 if self.outcomes.send(outcome).await.is_err() {
                     return;
                 }
             }
-            let (due, next) = self.take_due();
             for key in due {
                 let (poller, auth, slots, stop) =
                     (self.clone(), auth.clone(), slots.clone(), stop.clone());
@@ -230,35 +248,41 @@ impl Poller {
         tasks.wait().await;
     }
 
-    fn take_due(&self) -> (Vec<JobKey>, Boottime) {
+    /// What there is to tell, and to ask then: an era has ended before the next one's first answer.
+    fn take_due(&self) -> (Vec<PollOutcome>, Vec<JobKey>, Boottime) {
         let now = self.clock.boottime();
         let far = now + Duration::from_secs(3_600);
         let mut jobs = self.jobs();
-        if !jobs.leading {
-            return (Vec::new(), far);
-        }
+        let ready = std::mem::take(&mut jobs.ready);
         let mut due = Vec::new();
+        if !jobs.leading {
+            return (ready, due, far);
+        }
+        let era = jobs.era;
         while let Some(&(at, key)) = jobs.queue.first() {
             if at > now {
-                return (due, at);
+                return (ready, due, at);
             }
             jobs.queue.pop_first();
             if let Some(job) = jobs.jobs.get_mut(&key) {
                 job.running = true;
+                job.asked_in = era;
                 due.push(key);
             }
         }
-        (due, far)
+        (ready, due, far)
     }
 
     /// Asks one question for all that have it, and tells them.
     async fn poll(&self, key: JobKey, auth: &AuthContext) {
-        let (source, mut subscribers) = {
+        let (source, mut subscribers, era) = {
             let jobs = self.jobs();
-            let Some(job) = jobs.jobs.get(&key) else {
+            // It may have waited for its turn until another era.
+            let job = jobs.jobs.get(&key);
+            let Some(job) = job.filter(|job| job.asked_in == jobs.era) else {
                 return;
             };
-            (job.source.clone(), job.subscribers.clone())
+            (job.source.clone(), job.subscribers.clone(), jobs.era)
         };
         // A rotated Secret is used from the next poll on.
         let mut changed = BTreeSet::new();
@@ -298,8 +322,15 @@ impl Poller {
         };
         let now = self.clock.boottime();
         self.metrics.polled(now.since(started), answer.is_ok());
-        if let Some(job) = self.jobs().jobs.get_mut(&key) {
-            job.last = Some((now, answer.clone()));
+        {
+            let mut jobs = self.jobs();
+            // How long ago the source was asked is not known: this replica may have been stopped.
+            if jobs.era != era {
+                return;
+            }
+            if let Some(job) = jobs.jobs.get_mut(&key) {
+                job.last = Some((now, answer.clone()));
+            }
         }
         for (target, trigger) in subscribers.into_keys() {
             let outcome = PollOutcome::Answered {
@@ -345,14 +376,17 @@ impl Poller {
             return;
         };
         job.running = false;
-        let interval = if job.polled {
-            key.1
-        } else {
-            first_interval(key)
-        };
-        job.polled = true;
-        // From the due time, so that intervals do not grow by the time that polls take.
-        job.due = (job.due + interval).max(now);
+        // What was asked in an earlier era is asked again when this one has it.
+        if job.asked_in == jobs.era {
+            let interval = if job.polled {
+                key.1
+            } else {
+                first_interval(key)
+            };
+            job.polled = true;
+            // From the due time, so that intervals do not grow by the time that polls take.
+            job.due = (job.due + interval).max(now);
+        }
         jobs.queue.insert((job.due, key));
         self.changed.notify_one();
     }
@@ -385,6 +419,7 @@ impl Jobs {
             subscribers: BTreeMap::from([(subscriber, spec)]),
             due: now,
             running: false,
+            asked_in: 0,
             polled: false,
             last: None,
         };

@@ -106,16 +106,22 @@ impl Bench {
         }
     }
 
-    async fn answer(&mut self) -> (TargetKey, i64) {
-        match tokio::time::timeout(Duration::from_secs(60), self.outcomes.recv())
+    async fn outcome(&mut self) -> PollOutcome {
+        tokio::time::timeout(Duration::from_secs(60), self.outcomes.recv())
             .await
             .unwrap()
             .unwrap()
-        {
-            PollOutcome::Answered { key, answer, .. } => {
-                (key, answer.unwrap().values[0].get() / 1000)
+    }
+
+    async fn answer(&mut self) -> (TargetKey, i64) {
+        loop {
+            match self.outcome().await {
+                PollOutcome::Answered { key, answer, .. } => {
+                    return (key, answer.unwrap().values[0].get() / 1000);
+                }
+                PollOutcome::ReferencesChanged { key } => return (key, -1),
+                PollOutcome::Stopped => {}
             }
-            PollOutcome::ReferencesChanged { key } => (key, -1),
         }
     }
 }
@@ -203,6 +209,25 @@ async fn each_leadership_asks_at_once_and_spreads_then() {
         }
         bench.poller.lead(false);
     }
+    bench.stop.cancel();
+}
+
+#[tokio::test]
+async fn what_an_earlier_leadership_was_answered_is_told_to_nobody() {
+    let mut bench = Bench::start();
+    let source = source(0);
+    bench.poller.set(&key("a"), vec![plain(&source)]);
+    bench.poller.lead(true);
+    assert_eq!(bench.answer().await, (key("a"), 1));
+    bench.poller.lead(false);
+    assert!(matches!(bench.outcome().await, PollOutcome::Stopped));
+    bench.poller.set(&key("b"), vec![plain(&source)]);
+    bench.poller.lead(true);
+    assert_eq!(
+        (bench.answer().await, bench.answer().await),
+        ((key("a"), 2), (key("b"), 2)),
+        "a newcomer waits for an answer to what is asked now"
+    );
     bench.stop.cancel();
 }
 

@@ -177,7 +177,7 @@ impl Explain {
         list
     }
 
-    /// What the other replicas are told: every target, and the changes since a few tellings ago.
+    /// What the other replicas are told: every target that this process has looked at, and the changes since a few tellings ago.
     pub(super) fn tell(&self) -> (Vec<TargetRow>, Vec<ChangeRow>) {
         let summaries = self.list();
         let (latest, changes) = {

@@ -101,6 +101,12 @@ async fn readyz(State(state): State<HttpState>) -> Response {
         }
     }
     let consensus = state.consensus.status();
+    if let Some(other) = &consensus.stranger {
+        missing.push(format!(
+            "membership: this replica's disk is of cluster {}, and others are led in {other}: if that is to stay, delete this pod, and its claim if it has one",
+            consensus.cluster
+        ));
+    }
     if consensus.votes {
         state.has_voted.store(true, Ordering::Relaxed);
     } else if !state.has_voted.load(Ordering::Relaxed) {
@@ -119,6 +125,7 @@ pub(crate) fn figures(state: &HttpState) -> Value {
     let figures = state.store.figures(state.clock.boottime());
     json!({
         "members": consensus.members.iter().map(|member| json!({
+            "id": member.node.0,
             "name": member.name,
             "address": member.address,
             "voter": member.voter,

@@ -14,6 +14,7 @@ use super::history::{ChangeRow, History};
 use super::summary::Summary;
 use crate::clock::{Boottime, Clock};
 use crate::keys::TargetKey;
+use crate::world::{ObjectKind, World};
 
 /// Format of the table; a replica of another version leaves it alone.
 const FORMAT: u8 = 2;
@@ -23,7 +24,7 @@ const FORMAT: u8 = 2;
 pub(super) struct Table {
     /// The leader's own figures.
     pub(super) status: String,
-    /// All targets.
+    /// The targets that the leader has looked at: not all yet, where it has just begun to lead.
     pub(super) targets: Vec<TargetRow>,
     /// The changes of the last few seconds, oldest first. Each is told several times, for a replica
     /// that missed one.
@@ -72,15 +73,17 @@ struct Told {
 pub struct LeaderTable {
     told: Mutex<Told>,
     history: Arc<History>,
+    world: Arc<World>,
     clock: Arc<dyn Clock>,
 }
 
 impl LeaderTable {
-    /// Nothing was told yet. Changes that are told go to `history`.
-    pub fn new(clock: Arc<dyn Clock>, history: Arc<History>) -> Self {
+    /// Nothing was told yet. Changes that are told go to `history`, as long as their targets are told of or in `world`.
+    pub fn new(clock: Arc<dyn Clock>, history: Arc<History>, world: Arc<World>) -> Self {
         Self {
             told: Mutex::default(),
             history,
+            world,
             clock,
         }
     }
@@ -106,9 +109,28 @@ impl LeaderTable {
         for change in changes {
             self.history.keep_told(change);
         }
-        let told = self.told();
-        self.history.retain(|key| told.targets.contains_key(key));
+        self.forget_gone();
         Ok(())
+    }
+
+    /// Forgets the changes of targets that are gone. A new leader's table lacks those that it has not decided on yet, so
+    /// what tells is this replica's own view of the objects, while it is current.
+    fn forget_gone(&self) {
+        let kinds = self.world.freshness();
+        let is_current = {
+            let kinds = kinds.borrow();
+            let objects = kinds.get(&ObjectKind::ScaledObjects);
+            objects.is_some_and(|objects| objects.synced && objects.failing_since.is_none())
+        };
+        if !is_current {
+            return;
+        }
+        let exists = |key: &TargetKey| {
+            self.world.scaled_object(key).is_some() || self.world.unreadable(key).is_some()
+        };
+        let told = self.told();
+        self.history
+            .retain(|key| told.targets.contains_key(key) || exists(key));
     }
 
     /// Keeps what this replica knows at the end of its leadership `from`, so that it answers with that, and
@@ -213,9 +235,11 @@ mod tests {
 
     fn followed() -> (ManualClock, LeaderTable) {
         let clock = ManualClock::new(Boottime::from_micros(0), jiff::Timestamp::UNIX_EPOCH);
+        let world = Arc::new(World::new());
+        world.mark_synced(ObjectKind::ScaledObjects);
         (
             clock.clone(),
-            LeaderTable::new(Arc::new(clock), Arc::default()),
+            LeaderTable::new(Arc::new(clock), Arc::default(), world),
         )
     }
 
@@ -256,6 +280,35 @@ mod tests {
         take(next, table(&[], Vec::new()));
         take(next, table(&["a"], Vec::new()));
         assert_eq!(explained()["changes"], json!([]));
+    }
+
+    #[test]
+    fn what_a_new_leader_has_not_decided_on_yet_keeps_its_changes() {
+        let (_, followed) = followed();
+        let object = json!({
+            "apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject",
+            "metadata": {"name": "a", "namespace": "ns", "uid": "u"},
+            "spec": {"scaleTargetRef": {"name": "web"}, "triggers": []},
+        });
+        let world = followed.world.clone();
+        world.apply_scaled_object(serde_json::from_value(object).unwrap());
+        let take = |leader, names: &[&str], changes| {
+            let told = table(names, changes);
+            followed.take(leader, &told.encode()).unwrap();
+        };
+        let kept = |name| followed.history.of(&key(name)).0.len();
+        take(LEADER, &["a", "b"], vec![change("a", 1), change("b", 1)]);
+        let next = LeaderId { term: 4, ..LEADER };
+        // While the API server is not heard, `b` may exist as well.
+        world.mark_failing(ObjectKind::ScaledObjects, Boottime::from_micros(0), "gone");
+        take(next, &[], Vec::new());
+        assert_eq!((kept("a"), kept("b")), (1, 1));
+        world.mark_current(ObjectKind::ScaledObjects);
+        take(next, &[], Vec::new());
+        assert_eq!((kept("a"), kept("b")), (1, 0));
+        world.remove_scaled_object(&key("a"));
+        take(next, &[], Vec::new());
+        assert_eq!(kept("a"), 0);
     }
 
     #[test]

@@ -22,6 +22,10 @@ pub(super) enum Retention {
     Recent,
 }
 
+/// One reading comes with one age in samples and with another in a replay, each cut to whole microseconds: so far apart
+/// its two times may be.
+pub(super) const ROUNDING: i64 = 1;
+
 const SECOND: i64 = 1_000_000;
 /// Up to the first age, points closer than the second are merged; beyond the last they go.
 const STEPS: [(i64, i64); 3] = [
@@ -98,7 +102,10 @@ impl Ring {
 
     /// Puts history in front: points older than all that are here, oldest first.
     pub(super) fn prepend(&mut self, history: &[Point]) {
-        let first = self.points.front().map_or(i64::MAX, |point| point.at);
+        let first = self
+            .points
+            .front()
+            .map_or(i64::MAX, |point| point.at.saturating_sub(ROUNDING));
         for point in history
             .iter()
             .rev()

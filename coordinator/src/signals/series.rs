@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::ring::{Point, Retention, Ring};
+use super::ring::{Point, ROUNDING, Retention, Ring};
 
 /// What a series is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,20 +163,57 @@ impl Series {
         Outcome::Stored
     }
 
-    /// Puts replayed points in front, oldest first; the newest of them becomes the present where
-    /// there was none.
-    pub(super) fn history(&mut self, points: &[(i64, f64)], last: u64) {
+    /// Takes in what the agent remembers, oldest first; `last` is the value at the newest of the points. The agent
+    /// counts all of it as told and says nothing more of what rests, so what is newer than all that is held goes
+    /// behind it, as what is older goes in front.
+    pub(super) fn history(&mut self, points: &[(i64, f64)], last: u64) -> Outcome {
         let points: Vec<Point> = points
             .iter()
             .filter(|(_, total)| total.is_finite())
             .map(|&(at, total)| Point { at, total })
             .collect();
-        let empty = self.ring.len() == 0;
+        let mut restarted = self.is_outlived_by(&points);
+        if restarted {
+            self.reset();
+        }
+        let held = self.ring.last();
         self.ring.prepend(&points);
-        if empty && self.ring.len() > 0 {
+        let is_news = match held {
+            None => self.ring.len() > 0,
+            Some(held) => {
+                let mut is_newer = false;
+                for point in newer_than(held, &points) {
+                    // As much as in front: who needs the windows may not have said so yet.
+                    let outcome = self.take(*point, Retention::Windows);
+                    restarted |= outcome == Outcome::Restarted;
+                    is_newer |= matches!(outcome, Outcome::Stored | Outcome::Restarted);
+                }
+                is_newer
+            }
+        };
+        if is_news {
             self.last = last;
             self.peak = last;
         }
+        if restarted {
+            Outcome::Restarted
+        } else {
+            Outcome::Stored
+        }
+    }
+
+    /// Whether replayed points prove that what is held is of an earlier life of the thing measured. A sum that the
+    /// agent keeps never steps back within one life, and where it rests no later point would prove anything. What
+    /// the kernel counts may have been read wrongly, as ever.
+    fn is_outlived_by(&self, points: &[Point]) -> bool {
+        let Some(held) = self.ring.last() else {
+            return false;
+        };
+        let below = newer_than(held, points)
+            .filter(|point| point.total < held.total)
+            .count();
+        let agents_own = self.since_agent_start || self.form == Form::Gauge;
+        below >= usize::from(RESTART_AFTER) || (agents_own && below > 0)
     }
 
     /// The last value read: a counter's total, a gauge's value.
@@ -263,6 +300,12 @@ impl Series {
         let last = self.ring.last()?;
         Some(self.total_at(last, end)? - self.total_at(last, start)?)
     }
+}
+
+/// The points that were read after `held`.
+fn newer_than(held: Point, points: &[Point]) -> impl Iterator<Item = &Point> {
+    let since = held.at.saturating_add(ROUNDING);
+    points.iter().filter(move |point| point.at > since)
 }
 
 #[cfg(test)]
@@ -388,5 +431,169 @@ mod tests {
             200.0
         );
         assert_eq!(cpu.last(), Some(1_000));
+    }
+
+    /// A queue of `value` since second 0, as it was told at second 10.
+    fn queue(value: u64) -> Series {
+        let mut queue = Series::new(Form::Gauge, 100_000, true);
+        queue.gauge(0, 0.0, value, value, Retention::Windows);
+        let integral = 10.0 * value as f64;
+        queue.gauge(10 * S, integral, value, value, Retention::Windows);
+        queue
+    }
+
+    fn mean(series: &Series, window: u64, end: i64) -> f64 {
+        let window = Duration::from_secs(window);
+        series.window(window, end * S, end * S).unwrap().per_second
+    }
+
+    #[test]
+    fn a_gauge_that_changed_while_nobody_told_us_is_what_the_replay_says() {
+        let mut backlog = queue(8);
+        // 8 until second 20, then 2, until the replay at second 60.
+        let replay = [(0, 0.0), (10 * S, 80.0), (20 * S, 160.0), (60 * S, 240.0)];
+        assert_eq!(backlog.history(&replay, 2), Outcome::Stored);
+        assert_eq!(backlog.last(), Some(2));
+        assert_eq!(backlog.value_at(15 * S), Some(8.0));
+        assert_eq!(backlog.value_at(30 * S), Some(2.0));
+        assert_eq!(mean(&backlog, 2, 65), 2.0);
+        assert_eq!(mean(&backlog, 60, 65), (15.0 * 8.0 + 45.0 * 2.0) / 60.0);
+        assert_eq!(
+            backlog.gauge(70 * S, 260.0, 0, 2, Retention::Windows),
+            Outcome::Stored
+        );
+        assert_eq!(backlog.last(), Some(0));
+    }
+
+    #[test]
+    fn a_queue_that_emptied_while_nobody_told_us_is_empty() {
+        let mut backlog = queue(8);
+        backlog.history(&[(0, 0.0), (20 * S, 160.0), (60 * S, 160.0)], 0);
+        assert_eq!(backlog.last(), Some(0));
+        assert_eq!(backlog.nonzero_for(61 * S), Some(0));
+        assert_eq!(mean(&backlog, 2, 61), 0.0);
+
+        let mut backlog = queue(0);
+        backlog.history(&[(0, 0.0), (20 * S, 0.0), (60 * S, 200.0)], 5);
+        assert_eq!(backlog.last(), Some(5));
+        assert_eq!(backlog.nonzero_for(61 * S), Some(41 * S));
+    }
+
+    #[test]
+    fn a_gauge_that_did_not_change_is_as_old_as_before() {
+        let mut backlog = queue(3);
+        // The reading of second 10 comes once more, a microsecond off.
+        let replay = [(1, 0.0), (10 * S + 1, 30.0), (60 * S, 180.0)];
+        backlog.history(&replay, 3);
+        assert_eq!((backlog.points(), backlog.last()), (3, Some(3)));
+        assert_eq!(backlog.nonzero_for(61 * S), Some(61 * S));
+        assert_eq!(mean(&backlog, 60, 61), 3.0);
+    }
+
+    #[test]
+    fn a_replay_that_is_no_newer_than_what_is_held_changes_nothing_of_the_present() {
+        let mut backlog = queue(8);
+        backlog.history(&[(4 * S, 0.0), (9 * S, 0.0)], 0);
+        backlog.history(&[(10 * S, 80.0)], 0);
+        backlog.history(&[(10 * S + ROUNDING, 80.0)], 0);
+        backlog.history(&[], 0);
+        assert_eq!((backlog.points(), backlog.last()), (2, Some(8)));
+        assert_eq!(mean(&backlog, 2, 10), 8.0);
+    }
+
+    #[test]
+    fn replayed_points_go_to_both_ends_each_once() {
+        let mut cpu = Series::new(Form::Counter, S, false);
+        cpu.counter(5 * S, 500, 0, Retention::Windows);
+        cpu.counter(10 * S, 1_000, 0, Retention::Windows);
+        let replay = [
+            (4 * S, 400.0),
+            (5 * S - 1, 500.0),
+            (7 * S, 700.0),
+            (10 * S + 1, 1_000.0),
+            (12 * S, 1_600.0),
+            (12 * S, 1_600.0),
+            (11 * S, 1_700.0),
+        ];
+        for _ in 0..2 {
+            cpu.history(&replay, 1_600);
+            assert_eq!((cpu.points(), cpu.last()), (4, Some(1_600)));
+        }
+        assert_eq!(mean(&cpu, 2, 12), 300.0);
+        assert_eq!(cpu.growth(4 * S, 10 * S), Some(600.0));
+    }
+
+    #[test]
+    fn what_a_counter_grew_by_while_nobody_told_us_falls_into_no_moment_after() {
+        let mut cpu = Series::new(Form::Counter, S, false);
+        for second in 0..=10 {
+            cpu.counter(second * S, second as u64 * 1_000, 0, Retention::Windows);
+        }
+        // It grew until second 60 and rested from there on.
+        let replay = [(10 * S, 10_000.0), (60 * S, 60_000.0), (100 * S, 60_000.0)];
+        cpu.history(&replay, 60_000);
+        assert_eq!(mean(&cpu, 2, 100), 0.0);
+        assert_eq!(cpu.growth(20 * S, 30 * S), Some(10_000.0));
+        cpu.counter(105 * S, 60_500, S, Retention::Windows);
+        assert_eq!(mean(&cpu, 2, 105), 250.0, "not the growth of the whole gap");
+        assert_eq!(mean(&cpu, 40, 105), 12.5);
+    }
+
+    #[test]
+    fn a_replay_proves_a_restart_by_as_many_steps_back_as_readings_do() {
+        let mut cpu = Series::new(Form::Counter, S, false);
+        cpu.counter(10 * S, 9_000, 0, Retention::Windows);
+        let replay = [(50 * S, 0.0), (60 * S, 100.0), (70 * S, 200.0)];
+        let mut begun = cpu.clone();
+        assert_eq!(begun.history(&replay, 200), Outcome::Restarted);
+        assert_eq!((begun.points(), begun.last()), (3, Some(200)));
+        assert_eq!(
+            mean(&begun, 20, 70),
+            10.0,
+            "all of the replay is of one life"
+        );
+
+        assert_eq!(cpu.history(&replay[..2], 100), Outcome::Stored);
+        assert_eq!((cpu.points(), cpu.last()), (1, Some(9_000)));
+        assert_eq!(
+            cpu.counter(71 * S, 201, 0, Retention::Windows),
+            Outcome::Restarted,
+            "the third in a row"
+        );
+        assert_eq!(cpu.last(), Some(201));
+
+        let mut cpu = Series::new(Form::Counter, S, false);
+        cpu.counter(10 * S, 9_000, 0, Retention::Windows);
+        cpu.history(&[(50 * S, 5.0), (60 * S, 9_500.0)], 9_500);
+        assert_eq!((cpu.points(), cpu.last()), (2, Some(9_500)));
+        assert_eq!(mean(&cpu, 50, 60), 10.0, "one was read wrongly");
+    }
+
+    #[test]
+    fn a_sum_of_the_agents_own_that_steps_back_has_begun_anew() {
+        let mut backlog = queue(8);
+        let replay = [(50 * S, 0.0), (60 * S, 0.0)];
+        assert_eq!(backlog.history(&replay, 0), Outcome::Restarted);
+        assert_eq!((backlog.points(), backlog.last()), (2, Some(0)));
+        assert_eq!(mean(&backlog, 10, 60), 0.0);
+
+        let mut drops = Series::new(Form::Counter, S, true);
+        drops.counter(10 * S, 9, 0, Retention::Windows);
+        assert_eq!(drops.history(&[(50 * S, 1.0)], 1), Outcome::Restarted);
+        assert_eq!(drops.last(), Some(1));
+    }
+
+    #[test]
+    fn replays_are_thinned_as_readings_are() {
+        let mut cpu = Series::new(Form::Counter, S, false);
+        cpu.counter(0, 0, 0, Retention::Windows);
+        let replay: Vec<_> = (1..=36_000)
+            .map(|tick| (tick * 100_000, tick as f64))
+            .collect();
+        for minute in replay.chunks(600) {
+            cpu.history(minute, 0);
+            assert!(cpu.points() < 500, "{} points", cpu.points());
+        }
+        assert!((mean(&cpu, 300, 3_600) - 10.0).abs() < 1e-6);
     }
 }

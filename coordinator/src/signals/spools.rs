@@ -216,7 +216,7 @@ impl SignalStore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::signals::{BootId, NodeTime, SignalLimits, StreamWriter};
+    use crate::signals::{BootId, NodeTime, ReplayPoint, SignalLimits, StreamWriter};
 
     const SPOOL: &str = "/var/spool/jobs";
 
@@ -323,6 +323,29 @@ mod tests {
         Node::connect(&store, "n3", 1, &["/var/spool"]);
         let reading = store.spool(&jobs(), at(2));
         assert_eq!((reading.nodes, reading.pending), (0, 1));
+    }
+
+    #[test]
+    fn a_spool_that_changed_while_the_agent_told_others_is_what_it_says_on_its_return() {
+        let store = SignalStore::new(SignalLimits::default());
+        let target = TargetKey::new("ns", "worker");
+        store.watch_spools(&target, &[jobs()]);
+        Node::connect(&store, "n1", 1, &["/var/spool"]).files(1, 8);
+        let mut again = Node::connect(&store, "n1", 1, &["/var/spool"]);
+        store.dirty().take();
+        assert_eq!(store.spool(&jobs(), at(60)).files, 8);
+        let key = again.key();
+        let mut batch = again.stream.batch().unwrap();
+        batch.define(1, key, Duration::from_secs(1), true).unwrap();
+        let points = [(1, 0.0), (20, 152.0), (60, 152.0)].map(|(second, total)| ReplayPoint {
+            at: NodeTime::from_nanos(second * 1_000_000_000),
+            total,
+        });
+        batch.replay(1, &points, 0);
+        drop(batch);
+        let reading = store.spool(&jobs(), at(60));
+        assert_eq!((reading.files, reading.nodes), (0, 1));
+        assert!(store.dirty().take().contains(&target));
     }
 
     #[test]

@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use neap_units::{BootId, NodeName, PodUid};
@@ -203,6 +204,113 @@ fn a_new_leader_is_warm_after_the_replay() {
     drop(batch);
     assert_eq!(mean(&store, at(1_020)), Some(3.0));
     assert_eq!(store.dirty().take().len(), 1);
+}
+
+/// A new stream of process `start` says what it remembers of the backlog, and that all is well.
+fn come_back(
+    store: &Arc<SignalStore>,
+    start: u64,
+    points: &[(u64, f64)],
+    last: u64,
+    closed: u64,
+) -> StreamWriter {
+    let received = at(closed as i64 + 1_000);
+    let mut stream = store.connect(node(), boot("b"), start, received).unwrap();
+    let points: Vec<_> = points
+        .iter()
+        .map(|&(second, total)| ReplayPoint {
+            at: NodeTime::from_nanos(second * SECOND),
+            total,
+        })
+        .collect();
+    let mut batch = stream.batch().unwrap();
+    batch
+        .define(7, backlog(), Duration::from_millis(100), true)
+        .unwrap();
+    batch.replay(7, &points, last);
+    drop(batch);
+    stream
+        .batch()
+        .unwrap()
+        .heartbeat(NodeTime::from_nanos(closed * SECOND), received);
+    stream
+}
+
+#[test]
+fn a_leader_that_comes_back_believes_the_replay() {
+    let store = SignalStore::new(SignalLimits::default());
+    let target = TargetKey::new("ns", "t");
+    store.watch(&pod(), &target, SignalSet::of(&Signal::AcceptBacklog(80)));
+    let mut stream = store.connect(node(), boot("b"), 1, at(1_000)).unwrap();
+    feed(&mut stream, 0, 10, 8);
+    store.dirty().take();
+    let last = |now| {
+        store
+            .read(&node(), at(now), |view| view.last(&backlog()))
+            .flatten()
+    };
+    // Another replica led. The queue emptied at second 20.
+    let mut stream = come_back(&store, 1, &[(0, 0.0), (20, 160.0), (60, 160.0)], 0, 60);
+    assert!(store.dirty().take().contains(&target));
+    assert_eq!((last(1_060), mean(&store, at(1_060))), (Some(0), Some(0.0)));
+    // Nothing more is said of it.
+    stream
+        .batch()
+        .unwrap()
+        .heartbeat(NodeTime::from_nanos(61 * SECOND), at(1_061));
+    assert_eq!((last(1_061), mean(&store, at(1_061))), (Some(0), Some(0.0)));
+    // And again: 5 since second 80.
+    come_back(&store, 1, &[(20, 160.0), (80, 160.0), (90, 210.0)], 5, 90);
+    assert_eq!((last(1_090), mean(&store, at(1_090))), (Some(5), Some(5.0)));
+    // And nothing new.
+    come_back(&store, 1, &[(80, 160.0), (90, 210.0), (95, 235.0)], 5, 95);
+    assert_eq!((last(1_095), mean(&store, at(1_095))), (Some(5), Some(5.0)));
+    // Another process of the agent, whose sums begin anew.
+    come_back(&store, 2, &[(97, 0.0), (99, 6.0)], 3, 99);
+    assert_eq!((last(1_099), mean(&store, at(1_099))), (Some(3), Some(3.0)));
+    assert_eq!(store.figures(at(1_099)).points, 2);
+}
+
+#[test]
+fn what_the_kernel_counts_goes_on_with_the_replay_of_another_agent() {
+    let store = SignalStore::new(SignalLimits::default());
+    let opens = SeriesKey::pod(&pod(), Signal::PassiveOpens);
+    store.watch(
+        &pod(),
+        &TargetKey::new("ns", "t"),
+        SignalSet::of(&Signal::PassiveOpens),
+    );
+    let define = |stream: &mut StreamWriter| {
+        let mut batch = stream.batch().unwrap();
+        batch
+            .define(1, opens.clone(), Duration::from_secs(1), false)
+            .unwrap();
+    };
+    let mut stream = store.connect(node(), boot("b"), 1, at(10)).unwrap();
+    define(&mut stream);
+    stream
+        .batch()
+        .unwrap()
+        .counter(1, NodeTime::from_nanos(10 * SECOND), 1_000, 0);
+    let mut stream = store.connect(node(), boot("b"), 2, at(20)).unwrap();
+    define(&mut stream);
+    let mut batch = stream.batch().unwrap();
+    let points = [(18, 1_400.0), (20, 1_600.0)].map(|(second, total)| ReplayPoint {
+        at: NodeTime::from_nanos(second * SECOND),
+        total,
+    });
+    batch.replay(1, &points, 1_600);
+    batch.heartbeat(NodeTime::from_nanos(20 * SECOND), at(20));
+    drop(batch);
+    let rate = |window| {
+        store
+            .read(&node(), at(20), |view| {
+                view.window(&opens, window).map(|reading| reading.value)
+            })
+            .flatten()
+    };
+    assert_eq!(rate(WINDOW), Some(100.0));
+    assert_eq!(rate(Duration::from_secs(10)), Some(60.0));
 }
 
 #[test]

@@ -205,16 +205,14 @@ impl Batch<'_> {
         });
     }
 
-    /// Recent history of a series, oldest point first; `last` is the value at the last of them.
+    /// Recent history of a series, oldest point first; `last` is the value at the last of them. It need not be
+    /// said again: where the series is held already, from an earlier stream, what is newer is taken in too.
     pub fn replay(&mut self, id: u32, points: &[ReplayPoint], last: u64) {
         let points: Vec<(i64, f64)> = points
             .iter()
             .map(|point| (point.at.0, point.total))
             .collect();
-        self.take(id, |series, _| {
-            series.history(&points, last);
-            Some(Outcome::Stored)
-        });
+        self.take(id, |series, _| Some(series.history(&points, last)));
     }
 
     /// The directories below which the stream's agent reads spools.

@@ -52,6 +52,7 @@ impl Replicas {
                     advertise: listen.to_string(),
                     bootstrap: Bootstrap {
                         members: named.clone(),
+                        leaving: Vec::new(),
                         form_without_minority_after: Duration::MAX,
                     },
                     tls: watch::Sender::new(Arc::new(unused)).subscribe(),

@@ -46,13 +46,24 @@ impl Bench {
 
     /// Starts on the disk of an earlier one, so many seconds after boot and on the wall.
     pub(crate) async fn start_at(data: tempfile::TempDir, boot: i64, wall_seconds: i64) -> Self {
-        Self::start_with(ByHand { listed: true }, data, boot, wall_seconds).await
+        Self::start_filled(data, boot, wall_seconds, |_, _| {}).await
+    }
+
+    /// The same, with what is listed before there is a leader.
+    pub(crate) async fn start_filled(
+        data: tempfile::TempDir,
+        boot: i64,
+        wall_seconds: i64,
+        fill: impl FnOnce(&World, &FakeScaler),
+    ) -> Self {
+        let source = ByHand { listed: true };
+        Self::start_with(source, data, boot, wall_seconds, fill).await
     }
 
     /// Starts before anything was listed.
     pub(crate) async fn start_unlisted() -> Self {
         let source = ByHand { listed: false };
-        Self::start_with(source, tempfile::tempdir().unwrap(), 1_000, 0).await
+        Self::start_with(source, tempfile::tempdir().unwrap(), 1_000, 0, |_, _| {}).await
     }
 
     async fn start_with(
@@ -60,11 +71,13 @@ impl Bench {
         data: tempfile::TempDir,
         boot: i64,
         wall_seconds: i64,
+        fill: impl FnOnce(&World, &FakeScaler),
     ) -> Self {
         let clock = ManualClock::new(Boottime::from_micros(boot * 1_000_000), wall(wall_seconds));
         let scaler = FakeScaler::new(clock.clone());
         let publisher = FakePublisher::new();
         let world = Arc::new(World::new());
+        fill(&world, &scaler);
         let ports = Ports {
             source: Arc::new(source),
             scaler: scaler.clone(),
@@ -172,24 +185,7 @@ impl Bench {
 
     /// The same with annotations and other metadata.
     pub(crate) fn apply(&self, name: &str, spec: Value, metadata: Value) {
-        let mut object = json!({
-            "apiVersion": "keda.sh/v1alpha1",
-            "kind": "ScaledObject",
-            "metadata": {
-                "name": name,
-                "namespace": NS,
-                "uid": format!("so-{name}"),
-                "creationTimestamp": wall(-3_600).to_string(),
-            },
-            "spec": spec,
-        });
-        for (field, value) in metadata.as_object().unwrap() {
-            object["metadata"][field] = value.clone();
-        }
-        if object["spec"]["scaleTargetRef"].is_null() {
-            object["spec"]["scaleTargetRef"] = json!({"name": name});
-        }
-        let object: ScaledObject = serde_json::from_value(object).unwrap();
+        let object = scaled_object(name, spec, metadata);
         let target = object.spec.scale_target_ref.name.clone();
         self.world.apply_scaled_object(object);
         if self.scaler.knows(&target) {
@@ -324,6 +320,28 @@ impl Bench {
             held: HashMap::new(),
         }
     }
+}
+
+/// A ScaledObject for the Deployment of the same name, with this metadata besides.
+pub(crate) fn scaled_object(name: &str, spec: Value, metadata: Value) -> ScaledObject {
+    let mut object = json!({
+        "apiVersion": "keda.sh/v1alpha1",
+        "kind": "ScaledObject",
+        "metadata": {
+            "name": name,
+            "namespace": NS,
+            "uid": format!("so-{name}"),
+            "creationTimestamp": wall(-3_600).to_string(),
+        },
+        "spec": spec,
+    });
+    for (field, value) in metadata.as_object().unwrap() {
+        object["metadata"][field] = value.clone();
+    }
+    if object["spec"]["scaleTargetRef"].is_null() {
+        object["spec"]["scaleTargetRef"] = json!({"name": name});
+    }
+    serde_json::from_value(object).unwrap()
 }
 
 /// Sends what an agent would.

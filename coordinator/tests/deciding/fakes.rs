@@ -74,6 +74,10 @@ struct Scales {
     writes: Vec<Write>,
     refused: Vec<(i32, ScaleError)>,
     script: VecDeque<ScaleError>,
+    /// So many writes are done, and neither the answer nor the watch tells of it.
+    unanswered: usize,
+    /// Reads are not answered.
+    unreadable: bool,
 }
 
 /// Called after a write was taken: target, replicas, version.
@@ -121,6 +125,16 @@ impl FakeScaler {
     /// The next writes fail so, in this order.
     pub(crate) fn fail(&self, errors: impl IntoIterator<Item = ScaleError>) {
         self.state.lock().unwrap().script.extend(errors);
+    }
+
+    /// So many of the next writes are done without an answer, and the watch is late to tell of them.
+    pub(crate) fn leave_unanswered(&self, writes: usize) {
+        self.state.lock().unwrap().unanswered = writes;
+    }
+
+    /// Whether reads are left without an answer.
+    pub(crate) fn set_unreadable(&self, unreadable: bool) {
+        self.state.lock().unwrap().unreadable = unreadable;
     }
 
     pub(crate) fn writes(&self) -> Vec<Write> {
@@ -175,6 +189,10 @@ impl FakeScaler {
             at: neap_coordinator::clock::Clock::boottime(&self.clock),
         };
         state.writes.push(write);
+        if state.unanswered > 0 {
+            state.unanswered -= 1;
+            return Err(ScaleError::Timeout);
+        }
         drop(state);
         if let Some(echo) = &*self.echo.lock().unwrap() {
             echo(&target.name, replicas, current + 1);
@@ -190,6 +208,9 @@ impl Scaler for FakeScaler {
     fn read<'a>(&'a self, target: &'a TargetRef) -> BoxFuture<'a, Result<Scale, ScaleError>> {
         Box::pin(async move {
             let state = self.state.lock().unwrap();
+            if state.unreadable {
+                return Err(ScaleError::Timeout);
+            }
             let Some(&(replicas, version)) = state.scales.get(&*target.name) else {
                 return Err(ScaleError::NotFound);
             };

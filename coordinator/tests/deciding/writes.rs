@@ -155,6 +155,87 @@ async fn a_refused_write_is_shown_and_tried_again() {
     bench.stop().await;
 }
 
+/// At one replica; twenty are asked for from here on, of which a policy allows four in 60 s.
+async fn held_to_four_a_minute(bench: &Bench) {
+    let mut spec = spec();
+    spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]["scaleUp"]["policies"] =
+        json!([{"type": "Pods", "value": 4, "periodSeconds": 60}]);
+    bench.scaled_object("web", spec);
+    bench.evaluate("web").await;
+    (1..20).for_each(|n| bench.pod("producer", n));
+    bench.advance(Duration::from_millis(25));
+}
+
+/// Less than the policy's period.
+async fn half_a_minute(bench: &Bench) {
+    for _ in 0..5 {
+        bench.advance(Duration::from_secs(6));
+        bench.evaluate("web").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_that_was_done_without_an_answer_counts_for_the_policy() {
+    let bench = bench_at_one().await;
+    bench.scaler.leave_unanswered(1);
+    held_to_four_a_minute(&bench).await;
+    assert_eq!(bench.write(0).await.replicas, 5);
+    half_a_minute(&bench).await;
+    assert_eq!(bench.scaler.writes().len(), 1);
+    assert_eq!(bench.scaler.refused(), []);
+    bench.advance(Duration::from_secs(35));
+    assert_eq!(bench.write(1).await.replicas, 9);
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_that_arrives_after_it_was_looked_for_counts_for_the_policy() {
+    let bench = bench_at_one().await;
+    bench.scaler.fail([ScaleError::Timeout]);
+    held_to_four_a_minute(&bench).await;
+    assert_eq!(bench.refusal(0).await.0, 5);
+    bench.scaler.set("web", 5, 2);
+    bench.see("web");
+    half_a_minute(&bench).await;
+    assert_eq!(bench.scaler.writes(), []);
+    bench.advance(Duration::from_secs(35));
+    assert_eq!(bench.write(0).await.replicas, 9);
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_that_is_known_not_to_be_done_does_not_count() {
+    let bench = bench_at_one().await;
+    bench.scaler.fail([
+        ScaleError::Forbidden("deployments.apps/scale is forbidden".into()),
+        ScaleError::Timeout,
+    ]);
+    held_to_four_a_minute(&bench).await;
+    bench.refusal(0).await;
+    bench.advance(Duration::from_millis(1_050));
+    assert_eq!(bench.refusal(1).await, (5, ScaleError::Timeout));
+    bench.advance(Duration::from_millis(2_050));
+    assert_eq!(bench.write(0).await.replicas, 5);
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_of_unknown_fate_is_sent_again_on_its_version_and_counts_once() {
+    let bench = bench_at_one().await;
+    bench.scaler.fail([ScaleError::Timeout]);
+    bench.scaler.set_unreadable(true);
+    held_to_four_a_minute(&bench).await;
+    bench.refusal(0).await;
+    bench.scaler.set_unreadable(false);
+    bench.advance(Duration::from_millis(1_050));
+    assert_eq!(bench.write(0).await.replicas, 5, "only one of both is done");
+    half_a_minute(&bench).await;
+    assert_eq!(bench.scaler.writes().len(), 1);
+    bench.advance(Duration::from_secs(35));
+    assert_eq!(bench.write(1).await.replicas, 9);
+    bench.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_keeps_resetting_the_replicas_is_named() {
     let bench = bench_at_one().await;

@@ -129,7 +129,18 @@ impl Bed {
         self.nft(&one.pod, &(rules + "}\n"))
     }
 
-    /// Ends a [`cut`](Self::cut).
+    /// Drops packets from `one` to the API server, in the network of its pod.
+    ///
+    /// # Errors
+    /// What nft says, or the API server.
+    pub async fn cut_from_api_server(&self, one: &Coordinator) -> Result<()> {
+        let server = self.cluster_address("default", "kubernetes").await?.ip();
+        let rule = format!("ip daddr {server} drop;");
+        let chain = format!("chain out {{ type filter hook output priority 0; {rule} }}");
+        self.nft(&one.pod, &format!("table inet neap_test {{\n{chain}\n}}\n"))
+    }
+
+    /// Ends a [`cut`](Self::cut), from the API server too.
     ///
     /// # Errors
     /// What nft says.

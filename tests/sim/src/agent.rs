@@ -1,13 +1,16 @@
 //! Fake agents: two nodes on which files wait. Each has one stream, to the coordinator that leads as
 //! far as it has been told, and tries another one where it hears nothing.
+//!
+//! Like the real ones they tell a new stream what they remember, and from then on what changes alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use neap_coordinator::clock::Boottime;
 use neap_coordinator::signals::{
-    BootId, NodeName, NodeTime, SeriesKey, Signal, SignalStore, Spool, StreamWriter, Subject,
+    Batch, BootId, NodeName, NodeTime, ReplayPoint, SeriesKey, Signal, SignalStore, Spool,
+    StreamWriter, Subject,
 };
 
 use crate::api::API;
@@ -27,6 +30,12 @@ const EVERY: Duration = ms(200);
 const PATIENCE: Duration = ms(1_200);
 /// The nodes were booted so long before the simulation began, in nanoseconds.
 const BOOTED: u64 = 5_000_000_000_000;
+/// Changes of a directory that a new stream is told of.
+const REMEMBERED: usize = 16;
+
+fn node_time(now: Time) -> NodeTime {
+    NodeTime::from_nanos(BOOTED + now * 1_000)
+}
 
 /// One node's agent.
 pub(crate) struct Agent {
@@ -34,9 +43,69 @@ pub(crate) struct Agent {
     session: u64,
     answered: Time,
     next: Time,
-    /// Of each target's files, over seconds.
-    integrals: [f64; TARGETS.len()],
+    /// Each target's files; `None` where they cannot be read.
+    series: [Option<Series>; TARGETS.len()],
+}
+
+/// The files of one directory, since it can be read.
+struct Series {
     read: Time,
+    files: u64,
+    /// Of the files, over seconds.
+    integral: f64,
+    /// The latest readings that differed from the ones before.
+    changes: VecDeque<ReplayPoint>,
+}
+
+impl Series {
+    fn begin(files: u64, now: Time) -> Self {
+        let first = ReplayPoint {
+            at: node_time(now),
+            total: 0.0,
+        };
+        Self {
+            read: now,
+            files,
+            integral: 0.0,
+            changes: VecDeque::from([first]),
+        }
+    }
+
+    fn read(&mut self, files: u64, now: Time) {
+        self.integral += self.files as f64 * (now - self.read) as f64 / 1e6;
+        self.read = now;
+        if files != self.files {
+            self.files = files;
+            self.changes.push_back(self.latest());
+            if self.changes.len() > REMEMBERED {
+                self.changes.pop_front();
+            }
+        }
+    }
+
+    fn latest(&self) -> ReplayPoint {
+        ReplayPoint {
+            at: node_time(self.read),
+            total: self.integral,
+        }
+    }
+
+    fn reading(&self) -> Reading {
+        let latest = Some(self.latest()).filter(|latest| self.changes.back() != Some(latest));
+        Reading {
+            files: self.files,
+            integral: self.integral,
+            remembered: self.changes.iter().copied().chain(latest).collect(),
+        }
+    }
+}
+
+/// Files, their integral, and what is remembered of them.
+#[derive(Debug, Clone)]
+struct Reading {
+    files: u64,
+    integral: f64,
+    remembered: Vec<ReplayPoint>,
 }
 
 /// What an agent tells at a time.
@@ -45,8 +114,8 @@ pub(crate) struct Report {
     pub(crate) agent: usize,
     session: u64,
     at: NodeTime,
-    /// Files and their integral; `None` where they cannot be read.
-    files: [Option<(u64, f64)>; TARGETS.len()],
+    /// Of each target's files; `None` where they cannot be read.
+    readings: [Option<Reading>; TARGETS.len()],
 }
 
 impl Agent {
@@ -57,8 +126,7 @@ impl Agent {
             session: 1,
             answered: 0,
             next: micros(ms(30 * at as u64)),
-            integrals: [0.0; TARGETS.len()],
-            read: 0,
+            series: [const { None }; TARGETS.len()],
         });
         agents.collect()
     }
@@ -83,25 +151,31 @@ impl Sim {
                 continue;
             }
             agent.next = now + micros(EVERY);
-            let passed = (now - agent.read) as f64 / 1e6;
-            agent.read = now;
-            let mut files = [None; TARGETS.len()];
             for (target, known) in TARGETS.iter().enumerate() {
+                if known.signal != From::Files {
+                    continue;
+                }
                 let all = self.load.of(target) * FILES;
                 // The first node has the odd one.
                 let own = if at == 0 { all - all / 2 } else { all / 2 };
-                agent.integrals[target] += f64::from(own) * passed;
-                let unreadable = known.fallback.is_some() && self.load.unreadable;
-                if known.signal == From::Files && !unreadable {
-                    let own = u64::try_from(own).unwrap();
-                    files[target] = Some((own, agent.integrals[target]));
+                let own = u64::try_from(own).unwrap();
+                let series = &mut agent.series[target];
+                if known.fallback.is_some() && self.load.unreadable {
+                    *series = None;
+                } else if let Some(series) = series {
+                    series.read(own, now);
+                } else {
+                    *series = Some(Series::begin(own, now));
                 }
             }
             let report = Report {
                 agent: at,
                 session: agent.session,
-                at: NodeTime::from_nanos(BOOTED + now * 1_000),
-                files,
+                at: node_time(now),
+                readings: agent
+                    .series
+                    .each_ref()
+                    .map(|series| series.as_ref().map(Series::reading)),
             };
             let (from, to) = (AGENTS + at, agent.to);
             self.net.send(from, to, UNORDERED, move |sim: &mut Self| {
@@ -149,7 +223,16 @@ struct Stream {
     session: u64,
     writer: StreamWriter,
     last: Option<NodeTime>,
-    readable: [Option<bool>; TARGETS.len()],
+    /// Of each target's files.
+    told: [Told; TARGETS.len()],
+}
+
+/// What an agent has told on a stream.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Nothing,
+    Files(u64),
+    Unreadable,
 }
 
 impl Streams {
@@ -172,7 +255,7 @@ impl Streams {
                 session,
                 writer: store.connect(node, boot, 1, now).unwrap(),
                 last: None,
-                readable: [None; TARGETS.len()],
+                told: [Told::Nothing; TARGETS.len()],
             };
             self.0.insert(report.agent, stream);
         }
@@ -193,37 +276,53 @@ impl Stream {
         if first {
             batch.spool_roots(Arc::from([Arc::from("/var/spool")]));
         }
-        for (at, files) in report.files.iter().enumerate() {
+        for (at, reading) in report.readings.iter().enumerate() {
             let target = &TARGETS[at];
             if target.signal != From::Files {
                 continue;
             }
             let id = u32::try_from(at).unwrap();
+            let told = reading
+                .as_ref()
+                .map_or(Told::Unreadable, |reading| Told::Files(reading.files));
+            let before = std::mem::replace(&mut self.told[at], told);
+            if before == told {
+                continue;
+            }
             let spool = Spool {
                 path: target.path().into(),
                 max_age: None,
             };
-            let was = self.readable[at].replace(files.is_some());
-            match files {
-                None if was != Some(false) => {
-                    batch.gone(id);
-                    batch.spool_problem(spool, Some("Permission denied (os error 13)".into()));
-                }
-                None => {}
-                Some((files, integral)) => {
-                    if was != Some(true) {
-                        let node = NodeName::new(NAMES[report.agent]).unwrap();
-                        let key = SeriesKey {
-                            subject: Subject::Node(node),
-                            signal: Signal::SpoolFiles(spool.clone()),
-                        };
-                        batch.spool_problem(spool, None);
-                        batch.define(id, key, EVERY, false).unwrap();
-                    }
-                    batch.gauge(id, report.at, *integral, *files, *files);
-                }
+            let Some(reading) = reading else {
+                batch.gone(id);
+                batch.spool_problem(spool, Some("Permission denied (os error 13)".into()));
+                continue;
+            };
+            if !matches!(before, Told::Files(_)) {
+                batch.spool_problem(spool.clone(), None);
+                define(&mut batch, id, NAMES[report.agent], spool);
+            }
+            if before == Told::Nothing {
+                // Counts as told: it is not said again until it changes.
+                batch.replay(id, &reading.remembered, reading.files);
+            } else {
+                batch.gauge(
+                    id,
+                    report.at,
+                    reading.integral,
+                    reading.files,
+                    reading.files,
+                );
             }
         }
         batch.heartbeat(report.at, now);
     }
+}
+
+fn define(batch: &mut Batch<'_>, id: u32, node: &str, spool: Spool) {
+    let key = SeriesKey {
+        subject: Subject::Node(NodeName::new(node).unwrap()),
+        signal: Signal::SpoolFiles(spool),
+    };
+    batch.define(id, key, EVERY, true).unwrap();
 }

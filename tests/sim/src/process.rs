@@ -127,6 +127,7 @@ fn config(host: Host) -> ServiceConfig {
         advertise: address(host).to_string(),
         bootstrap: Bootstrap {
             members: members.collect(),
+            leaving: Vec::new(),
             form_without_minority_after: Duration::from_secs(60),
         },
         tls: watch::Sender::new(Arc::new(unused)).subscribe(),

@@ -86,9 +86,13 @@ impl Client {
             value,
             at: now(),
         });
-        let outcome = match self.member.propose(command(value)).await {
+        let outcome = match self.member.propose(1, command(value)).await {
             Ok(_) => Some(OK),
-            Err(ProposeError::NotLeader { .. } | ProposeError::TooLarge { .. }) => Some(FAILED),
+            Err(
+                ProposeError::NotLeader { .. }
+                | ProposeError::TooLarge { .. }
+                | ProposeError::Format { .. },
+            ) => Some(FAILED),
             Err(_) => None,
         };
         if let Some(outcome) = outcome {

@@ -128,6 +128,7 @@ async fn open(arguments: &Arguments) -> (Consensus, ListView) {
             advertise: own,
             bootstrap: Bootstrap {
                 members,
+                leaving: Vec::new(),
                 form_without_minority_after: Duration::MAX,
             },
             tls: watch::Sender::new(Arc::new(tls)).subscribe(),

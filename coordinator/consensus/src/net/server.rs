@@ -1,6 +1,6 @@
 //! Answers to other members.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -31,6 +31,8 @@ const HANDSHAKES: usize = 32;
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
 /// Largest snapshot and largest table taken, in bytes.
 const MAX_TRANSFER: u64 = 512 << 20;
+/// A refused handshake is told of so often at most.
+const TELL_EACH: Duration = Duration::from_secs(10);
 /// At shutdown, calls may take this long to end.
 const DRAIN: Duration = Duration::from_millis(500);
 
@@ -42,6 +44,7 @@ pub(crate) async fn serve(
 ) {
     // One ready connection may wait for the server while others shake hands.
     let (ready, incoming) = mpsc::channel::<Result<Connection, std::io::Error>>(1);
+    let refusals = Arc::new(Refusals::default());
     let accepting = {
         let node = node.clone();
         async move {
@@ -64,6 +67,7 @@ pub(crate) async fn serve(
                     }
                 };
                 let (tls, ready, lost) = (tls.clone(), ready.clone(), node.lost.clone());
+                let refusals = refusals.clone();
                 node.tasks.spawn(async move {
                     let _permit = permit;
                     let io = match tls {
@@ -71,7 +75,7 @@ pub(crate) async fn serve(
                         Some(tls) => match tokio::time::timeout(HANDSHAKE, tls.accept(io)).await {
                             Ok(Ok(io)) => io,
                             Ok(Err(error)) => {
-                                tracing::warn!(%error, "peer connection refused");
+                                refusals.tell(&error);
                                 return;
                             }
                             Err(_) => return,
@@ -106,6 +110,21 @@ pub(crate) async fn serve(
             }
         }
         () = drained => {}
+    }
+}
+
+/// Tells the log of handshakes that failed: a peer with a certificate that is not trusted comes again ten
+/// times a second.
+#[derive(Default)]
+struct Refusals(Mutex<Option<Instant>>);
+
+impl Refusals {
+    fn tell(&self, error: &dyn std::fmt::Display) {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.is_none_or(|at| at.elapsed() > TELL_EACH) {
+            *told = Some(Instant::now());
+            tracing::warn!(%error, "peer connection refused; further ones are not told of for {TELL_EACH:?}");
+        }
     }
 }
 

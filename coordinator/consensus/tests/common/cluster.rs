@@ -101,6 +101,9 @@ impl Cluster {
         if seat >= self.expected {
             members.push((own.name.clone(), own.address.to_string()));
         }
+        let beyond = self.seats.iter().enumerate().skip(self.expected);
+        let leaving = beyond.filter(|(other, beyond)| *other != seat && beyond.member.is_some());
+        let leaving = leaving.map(|(_, seat)| (seat.name.clone(), seat.address.to_string()));
         Config {
             peer: Some(PeerConfig {
                 name: own.name.clone(),
@@ -108,6 +111,7 @@ impl Cluster {
                 advertise: own.address.to_string(),
                 bootstrap: Bootstrap {
                     members,
+                    leaving: leaving.collect(),
                     form_without_minority_after: self.form_after,
                 },
                 tls: own.tls.subscribe(),
@@ -197,7 +201,7 @@ impl Cluster {
         let deadline = Instant::now() + DEADLINE;
         loop {
             let leader = self.wait_leader().await;
-            match self.member(leader).propose(command(value)).await {
+            match self.member(leader).propose(1, command(value)).await {
                 Ok(_) => return,
                 Err(ProposeError::Stopped { reason }) => panic!("seat {leader} stopped: {reason}"),
                 Err(error) => assert!(Instant::now() < deadline, "{error}"),

@@ -90,7 +90,7 @@ impl StateMachine for List {
         Ok(())
     }
 
-    fn snapshot(&self) -> SnapshotWriter {
+    fn snapshot(&self, _format: u8) -> SnapshotWriter {
         let list = self.view.get();
         Box::new(move || {
             let mut out = Vec::with_capacity(list.len() * 32);

@@ -12,13 +12,10 @@ use neap_e2e::{Bed, NEAP, until, within};
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::targets::{COORDINATORS, MINUTE, SECOND, Targets, agents_are_there};
-use crate::upgrade::helm;
+use crate::release::{COORDINATOR_PODS, rise_until, upgrade};
+use crate::targets::{COORDINATORS, MINUTE, Targets};
 
 const SECRET: &str = "given-tls";
-const PODS: &str = "app.kubernetes.io/name=neap-coordinator";
-/// Between two rises of the load, so that a roll of minutes does not end at the targets' maximum.
-const RISE_EACH: u32 = 5;
 
 /// An authority, and the certificates that it signs.
 struct Issuer {
@@ -155,7 +152,7 @@ async fn all_show(bed: &Bed, serial: &str) -> Result<()> {
         "the certificate at the agents' port",
         4 * MINUTE,
         || async {
-            let pods = bed.pods(NEAP, PODS).await?;
+            let pods = bed.pods(NEAP, COORDINATOR_PODS).await?;
             let shown: Result<Vec<String>> = pods.iter().map(shown).collect();
             within(shown?, |all| {
                 all.len() == COORDINATORS && all.iter().all(|one| one == serial)
@@ -168,7 +165,7 @@ async fn all_show(bed: &Bed, serial: &str) -> Result<()> {
 
 /// Who runs, and how often each was started.
 async fn runs(bed: &Bed) -> Result<Vec<(Option<String>, i32)>> {
-    let pods = bed.pods(NEAP, PODS).await?;
+    let pods = bed.pods(NEAP, COORDINATOR_PODS).await?;
     let restarts = |pod: &Pod| {
         let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
         Some(statuses.first()?.restart_count)
@@ -191,33 +188,12 @@ fn takes_files(pod: &Pod) -> bool {
 /// Changes where certificates come from, and lets the load rise until every coordinator has followed;
 /// gives how often it rose.
 async fn change(targets: &mut Targets, secret: &str) -> Result<u32> {
-    helm(&["--set", &format!("coordinator.tls.secretName={secret}")])?;
-    let mut rises = 0;
-    loop {
-        targets.more_load().await?;
-        rises += 1;
-        targets
-            .await_targets()
-            .await
-            .with_context(|| format!("on the way to coordinator.tls.secretName={secret:?}"))?;
-        let pods = targets.bed.pods(NEAP, PODS).await?;
-        let wanted = !secret.is_empty();
-        if pods.len() == COORDINATORS && pods.iter().all(|pod| takes_files(pod) == wanted) {
-            break;
-        }
-        tokio::time::sleep(RISE_EACH * SECOND).await;
-    }
-    works(targets).await?;
-    Ok(rises)
-}
-
-/// Coordinators are in touch with each other and with the agents, and a signal that crosses is acted on.
-async fn works(targets: &mut Targets) -> Result<()> {
-    let bed = targets.bed.clone();
-    bed.settled(COORDINATORS, 4 * MINUTE).await?;
-    agents_are_there(&bed).await?;
-    targets.more_load().await?;
-    targets.await_targets().await
+    upgrade(&["--set", &format!("coordinator.tls.secretName={secret}")])?;
+    rise_until(targets, COORDINATOR_PODS, |pod| {
+        takes_files(pod) != secret.is_empty()
+    })
+    .await
+    .with_context(|| format!("on the way to coordinator.tls.secretName={secret:?}"))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -236,13 +212,14 @@ async fn zz_certificates_of_someone_else_come_are_renewed_and_go() -> Result<()>
     let before = runs(&bed).await?;
     issuer.renew(&bed.client, "1002").await?;
     all_show(&bed, "1002").await?;
-    works(&mut targets).await?;
+    targets.more_load().await?;
+    targets.await_targets().await?;
     let after = runs(&bed).await?;
     ensure!(before == after, "restarted: {before:?}, then {after:?}");
     println!("saw: the renewed certificate at every coordinator, without a restart");
 
     let rises = change(&mut targets, "").await?;
-    for pod in bed.pods(NEAP, PODS).await? {
+    for pod in bed.pods(NEAP, COORDINATOR_PODS).await? {
         let serial = shown(&pod)?;
         ensure!(serial != "1002", "{} still shows it", pod.name_any());
     }

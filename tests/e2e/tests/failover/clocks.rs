@@ -6,8 +6,8 @@ use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
 use neap_e2e::{COORDINATOR, podless};
 
+use crate::release::{rise_until_at, upgrade};
 use crate::targets::{COORDINATORS, MINUTE, SECOND, TARGETS, Targets, counting, target};
-use crate::upgrade::{helm, roll};
 
 /// Window of the target `brief`: all kills of the test fall into it.
 const BRIEF: u32 = 60;
@@ -19,7 +19,8 @@ const KILLS: usize = 3;
 async fn zz_with_clocks_ten_minutes_off_windows_are_as_long_as_they_are() -> Result<()> {
     let mut targets = Targets::start("clocks").await?;
     let (bed, ns) = (targets.bed.clone(), targets.ns);
-    let rises = roll(&mut targets, "clocks").await?;
+    upgrade(&["--set", "image.tag=clocks"])?;
+    let rises = rise_until_at(&mut targets, "clocks").await?;
     println!("saw: all clocks shifted, while the signals of all targets crossed {rises} times");
     bed.apply(ns, &podless("brief", 1)).await?;
     bed.apply(ns, &counting("brief", "all", BRIEF)).await?;
@@ -52,7 +53,7 @@ async fn zz_with_clocks_ten_minutes_off_windows_are_as_long_as_they_are() -> Res
         );
     }
     bed.drop_namespace(ns).await;
-    helm(&["--set", "image.tag=test"])?;
+    upgrade(&["--set", "image.tag=test"])?;
     bed.settled(COORDINATORS, 3 * MINUTE).await?;
     Ok(())
 }

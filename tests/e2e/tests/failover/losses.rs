@@ -9,8 +9,8 @@ use kube::Api;
 use kube::api::DeleteParams;
 use neap_e2e::{Bed, Coordinator, NEAP, podless, until, within};
 
+use crate::release::upgrade;
 use crate::targets::{COORDINATORS, MINUTE, SECOND, TARGETS, Targets, counting, target};
-use crate::upgrade::helm;
 
 /// Window of the target `brief`.
 const BRIEF: u32 = 20;
@@ -77,7 +77,7 @@ async fn a_lost_majority_is_recovered_from_one_survivor() -> Result<()> {
 
     // As docs/consensus.md says: the survivor's process is restarted in its pod, and no pod is made anew.
     let pods: Api<Pod> = Api::namespaced(targets.bed.client.clone(), NEAP);
-    helm(&[
+    upgrade(&[
         "--set",
         &format!("coordinator.recover={cluster}@{survivor}"),
     ])?;

@@ -10,5 +10,6 @@ mod guards;
 mod late;
 mod leaders;
 mod losses;
+mod release;
+mod rolls;
 mod targets;
-mod upgrade;

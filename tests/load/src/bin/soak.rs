@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use neap_consensus::{BootClock, Consensus};
 use neap_coordinator::clock::{Clock, SystemClock};
-use neap_coordinator::decide::{Command, DecisionTable, TargetRecord};
+use neap_coordinator::decide::{Command, DecisionTable, FORMAT, TargetRecord};
 use neap_coordinator::keys::TargetKey;
 use neap_load::{figure, percentile, usage};
 use neap_units::Timestamp;
@@ -130,7 +130,7 @@ async fn main() -> Result<()> {
                 let command = entry(sent, count, targets, clock.as_ref());
                 let started = tokio::time::Instant::now();
                 // Whole records: what is in doubt comes again with the next round.
-                match leader(&members).await?.propose(command.encode()).await {
+                match leader(&members).await?.propose(FORMAT, command.encode()).await {
                     Ok(_) => times.push(started.elapsed().as_secs_f64() * 1e3),
                     Err(_) => failed += 1,
                 }

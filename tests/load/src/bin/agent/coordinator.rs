@@ -7,7 +7,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
+use neap_load::install_tls_provider;
 use neap_proto::node::agent_message::Message;
 use neap_proto::node::coordinator_message::Message as Down;
 use neap_proto::node::node_service_server::{NodeService, NodeServiceServer};
@@ -89,12 +90,7 @@ impl Received {
 impl Coordinator {
     /// Starts one that wants `all` pods read at 1 s and `port` of `queues` at 10 Hz.
     pub(crate) async fn start(all: &[String], queues: &[String], port: u16) -> Result<Self> {
-        if rustls::crypto::aws_lc_rs::default_provider()
-            .install_default()
-            .is_err()
-        {
-            bail!("a rustls provider is installed already");
-        }
+        install_tls_provider()?;
         let ca_key = rcgen::KeyPair::generate()?;
         let mut params = rcgen::CertificateParams::new(Vec::new())?;
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);

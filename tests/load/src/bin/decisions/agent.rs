@@ -9,23 +9,20 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use neap_agent::clock::{BootClock, SystemBootClock};
-use neap_agent::config::{LogFormat, Profile};
 use neap_agent::metrics::Metrics;
-use neap_agent::sampler::{Mailbox, Outlet};
+use neap_agent::sampler::Mailbox;
 use neap_agent::session::Sessions;
-use neap_proto::node::agent_message::Message;
+use neap_load::replicas::agent::{Feed, config, hello};
+use neap_load::replicas::names::pod_uid;
 use neap_proto::node::{
-    AgentMessage, Capabilities, GaugePoint, Hello, PROTOCOL_VERSION, Replay, ReplaySeries, Samples,
-    SeriesDefinition, SeriesKind,
+    Capabilities, GaugePoint, Replay, ReplaySeries, SeriesDefinition, SeriesKind,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::names::{NODE_PORT, host, node, pod_uid};
 use crate::scales::{BOUNDED, CROSSING, PORT};
-use crate::tokens;
 
 /// As often as an agent says something when nothing changes.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -52,13 +49,11 @@ impl Agent {
             each: Mutex::new(vec![Queue::new(started); CROSSING + BOUNDED]),
             directed: AtomicBool::new(false),
         });
-        let mailbox = Arc::new(Mailbox::new()?);
+        let feed = Feed::new()?;
+        let mailbox = feed.mailbox().clone();
         let sampler = Sampler {
             queues: queues.clone(),
-            mailbox: mailbox.clone(),
-            outlet: None,
-            sequence: 0,
-            generation: 0,
+            feed,
         };
         Ok(Self {
             root: root.to_owned(),
@@ -90,9 +85,14 @@ impl Agent {
             running.await.context("the streams panicked")?;
         }
         self.queues.directed.store(false, Ordering::Release);
+        let capabilities = Capabilities {
+            sockets: true,
+            ..Capabilities::default()
+        };
         let sessions = Sessions::new(
-            Arc::new(self.config(seat)),
-            self.hello(),
+            Arc::new(config(&self.root, 0, seat)),
+            // Always that of the same process, which goes on counting.
+            hello(0, self.started, capabilities),
             self.mailbox.clone(),
             Arc::new(Metrics::new("full")),
         );
@@ -105,39 +105,6 @@ impl Agent {
     /// Whether the leader has told, since the streams were opened, what to read.
     pub(crate) fn directed(&self) -> bool {
         self.queues.directed.load(Ordering::Acquire)
-    }
-
-    fn config(&self, seat: u8) -> neap_agent::Config {
-        neap_agent::Config {
-            coordinator: format!("{}:{NODE_PORT}", host(seat)),
-            server_name: None,
-            token_file: tokens::file(&self.root, 0),
-            ca_file: self.root.join("ca.crt"),
-            node_name: node(0),
-            cgroup_root: "/nonexistent".into(),
-            kubelet_cgroup_root: None,
-            proc_root: "/proc".into(),
-            http_listen: ([127, 0, 0, 1], 0).into(),
-            profile: Profile::Full,
-            spool_roots: Vec::new(),
-            spool_prefix: "/".into(),
-            log_format: LogFormat::Text,
-        }
-    }
-
-    /// Always that of the same process, which goes on counting.
-    fn hello(&self) -> Hello {
-        Hello {
-            protocol_version: PROTOCOL_VERSION,
-            node_name: node(0),
-            boot_id: "00000000-0000-4000-8000-000000000000".into(),
-            agent_version: env!("CARGO_PKG_VERSION").into(),
-            agent_start_boottime_ns: self.started,
-            capabilities: Some(Capabilities {
-                sockets: true,
-                ..Capabilities::default()
-            }),
-        }
     }
 }
 
@@ -206,17 +173,25 @@ impl Queue {
         self.told = false;
     }
 
+    /// The changes, and a reading of now.
     fn history(&self, series: u32, now: u64) -> ReplaySeries {
-        let ages = self.changes.iter();
-        let ages = ages.map(|change| now.saturating_sub(change.at) / 1_000);
-        let values: Vec<u64> = self.changes.iter().map(|one| one.connections).collect();
-        ReplaySeries {
+        let latest = self.changes.back().map(|last| Change {
+            at: now,
+            integral: last.integral_at(now),
+            ..*last
+        });
+        let mut history = ReplaySeries {
             series,
-            ages_us: ages.collect(),
-            peaks: values.clone(),
-            values,
-            integrals: self.changes.iter().map(|one| one.integral).collect(),
+            ..ReplaySeries::default()
+        };
+        for point in self.changes.iter().chain(&latest) {
+            let age = now.saturating_sub(point.at) / 1_000;
+            history.ages_us.push(age);
+            history.values.push(point.connections);
+            history.integrals.push(point.integral);
+            history.peaks.push(point.connections);
         }
+        history
     }
 
     fn point(&self, series: u32, now: u64) -> Option<GaugePoint> {
@@ -250,10 +225,7 @@ fn definition(target: usize) -> SeriesDefinition {
 
 struct Sampler {
     queues: Arc<Queues>,
-    mailbox: Arc<Mailbox>,
-    outlet: Option<Outlet>,
-    sequence: u64,
-    generation: u64,
+    feed: Feed,
 }
 
 impl Sampler {
@@ -261,20 +233,18 @@ impl Sampler {
     fn run(mut self) -> Result<()> {
         loop {
             let limit = Timespec::try_from(HEARTBEAT)?;
-            let mut watched = [PollFd::new(self.mailbox.as_ref(), PollFlags::IN)];
+            let mut watched = [PollFd::new(self.feed.mailbox(), PollFlags::IN)];
             match poll(&mut watched, Some(&limit)) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
-            let wishes = self.mailbox.take();
-            if let Some(outlet) = wishes.outlet {
-                self.outlet = outlet;
-                self.sequence = 0;
+            let news = self.feed.take();
+            if news.moved {
                 self.replay();
             }
             self.samples();
-            if let Some(directives) = wishes.directives {
-                self.generation = directives.generation;
+            if let Some(generation) = news.directives {
+                self.feed.follow(generation);
                 self.queues.directed.store(true, Ordering::Release);
             }
         }
@@ -293,49 +263,28 @@ impl Sampler {
                 .collect(),
             last: true,
         };
-        // The first samples hold every queue.
-        queues.iter_mut().for_each(|queue| queue.told = false);
+        // As of the agent's own table: what does not change from here on is not said again.
+        queues.iter_mut().for_each(|queue| queue.told = true);
         drop(queues);
-        self.send(Message::Replay(replay));
+        self.feed.send_replay(replay);
     }
 
     fn samples(&mut self) {
-        let Some(outlet) = self.outlet.clone() else {
+        // Locked before the samples' time is read: no change is later.
+        let mut queues = self.queues.each();
+        let Some(mut samples) = self.feed.next_samples() else {
             return;
         };
-        let mut queues = self.queues.each();
-        let now = SystemBootClock.now().as_nanos();
-        let first = self.sequence == 0;
+        let now = samples.boottime_ns;
         let changed = queues.iter().enumerate().filter(|(_, queue)| !queue.told);
-        let samples = Samples {
-            sequence: self.sequence + 1,
-            boottime_ns: now,
-            directives_generation: self.generation,
-            gauges: changed
-                .filter_map(|(target, queue)| queue.point(series(target), now))
-                .collect(),
-            pods_appeared: if first {
-                (0..queues.len()).map(pod_uid).collect()
-            } else {
-                Vec::new()
-            },
-            ..Samples::default()
-        };
-        if self.send(Message::Samples(samples)) {
-            queues.iter_mut().for_each(|queue| queue.told = true);
-            self.sequence += 1;
-            outlet.sent.store(self.sequence, Ordering::Release);
+        samples.gauges = changed
+            .filter_map(|(target, queue)| queue.point(series(target), now))
+            .collect();
+        if samples.sequence == 1 {
+            samples.pods_appeared = (0..queues.len()).map(pod_uid).collect();
         }
-    }
-
-    /// Whether there was room.
-    fn send(&self, message: Message) -> bool {
-        let message = AgentMessage {
-            message: Some(message),
-        };
-        match &self.outlet {
-            Some(outlet) => outlet.messages.try_send(message).is_ok(),
-            None => false,
+        if self.feed.send_samples(samples) {
+            queues.iter_mut().for_each(|queue| queue.told = true);
         }
     }
 }

@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use neap_e2e::{Probe, until};
+use neap_load::replicas::api_server::{self, ApiServer};
+use neap_load::replicas::coordinators::{Coordinators, PATIENCE};
+use neap_load::replicas::names::{SEATS, coordinator, monotonic};
+use neap_load::replicas::tokens::Tokens;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::process::Child;
 
 use crate::agent::Agent;
-use crate::api_server::{self, ApiServer};
-use crate::coordinators::{Coordinators, PATIENCE};
-use crate::names::{SEATS, coordinator, monotonic};
 use crate::scales::{BOUNDED, CROSSING, EACH, Scales, Write, bounds, pods};
-use crate::tokens::Tokens;
 
 /// A PATCH that has not come by then is missing.
 const MISSING: Duration = Duration::from_secs(10);

@@ -12,23 +12,11 @@ mod agent;
 mod faults;
 mod scales;
 
-// What these programs share; each has no use for a part of it.
-#[allow(dead_code)]
-#[path = "../reconnect/api_server.rs"]
-mod api_server;
-#[allow(dead_code)]
-#[path = "../reconnect/coordinators.rs"]
-mod coordinators;
-#[allow(dead_code)]
-#[path = "../reconnect/names.rs"]
-mod names;
-#[path = "../reconnect/tokens.rs"]
-mod tokens;
-
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use neap_load::{figure, percentile};
+use neap_load::replicas::names;
+use neap_load::{figure, install_tls_provider, percentile};
 
 use faults::Bench;
 
@@ -36,12 +24,7 @@ use faults::Bench;
 async fn main() -> Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    if rustls::crypto::aws_lc_rs::default_provider()
-        .install_default()
-        .is_err()
-    {
-        bail!("a TLS provider was installed before main");
-    }
+    install_tls_provider()?;
     match words.as_slice() {
         ["hosts"] => {
             print!("{}", names::hosts());

@@ -1,5 +1,5 @@
 //! What is scaled, as an API server has it: objects, watches of them, and the scale subresource with optimistic locking.
-//! All else is answered as load-reconnect's API server does.
+//! All else is answered by [`ApiServer`], which knows of no targets.
 //!
 //! Here it is seen who wrote what, when, and on which version; what must not be is kept for the end.
 
@@ -14,13 +14,12 @@ use axum::http::header::USER_AGENT;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
+use neap_load::replicas::api_server::{self, ApiServer, initial_events, refuse};
+use neap_load::replicas::names::{PODS_NAMESPACE, monotonic, node, pod_uid};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::UnboundedReceiverStream;
-
-use crate::api_server::{self, ApiServer, initial_events, refuse};
-use crate::names::{PODS_NAMESPACE, monotonic, node, pod_uid};
 
 /// Targets whose signals cross, one or some for each fault.
 pub(crate) const CROSSING: usize = 100;

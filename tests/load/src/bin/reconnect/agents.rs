@@ -5,28 +5,21 @@
 //! moved to; after a line `counts` on standard input, `ended REASON COUNT` for the streams that ended, and `counted`.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use neap_agent::clock::{BootClock, SystemBootClock};
-use neap_agent::config::{LogFormat, Profile};
 use neap_agent::metrics::{EndLabels, Metrics};
-use neap_agent::sampler::{Mailbox, Outlet};
+use neap_agent::sampler::Mailbox;
 use neap_agent::session::Sessions;
-use neap_proto::node::agent_message::Message;
-use neap_proto::node::{
-    AgentMessage, Capabilities, CounterPoint, Hello, PROTOCOL_VERSION, Replay, Samples,
-    SeriesDefinition, SeriesKind,
-};
+use neap_load::replicas::agent::{Feed, config, hello};
+use neap_load::replicas::names::{SEATS, monotonic, pod_uid};
+use neap_proto::node::{Capabilities, CounterPoint, Replay, SeriesDefinition, SeriesKind};
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 use tokio_util::sync::CancellationToken;
-
-use crate::names::{NODE_PORT, SEATS, host, monotonic, node, pod_uid};
-use crate::tokens;
 
 /// As often as an agent says something when nothing changes.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -66,11 +59,18 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     let indices = arguments.first..arguments.first + arguments.count;
     let samplers = indices.clone().map(Sampler::new);
     let samplers: Vec<Sampler> = samplers.collect::<Result<_>>()?;
-    let mailboxes: Vec<Arc<Mailbox>> = samplers.iter().map(|one| one.mailbox.clone()).collect();
+    let mailboxes: Vec<Arc<Mailbox>> = samplers
+        .iter()
+        .map(|one| one.feed.mailbox().clone())
+        .collect();
     let sampling = std::thread::spawn(move || sample(samplers));
     for (index, mailbox) in indices.zip(mailboxes) {
-        let config = Arc::new(config(index, &arguments.root));
-        let sessions = Sessions::new(config, hello(index), mailbox, metrics.clone());
+        // A Service leads to any of them.
+        let seat = u8::try_from(index % usize::from(SEATS)).unwrap_or_default();
+        let config = Arc::new(config(&arguments.root, index, seat));
+        let started = SystemBootClock.now().as_nanos();
+        let hello = hello(index, started, Capabilities::default());
+        let sessions = Sessions::new(config, hello, mailbox, metrics.clone());
         tokio::spawn(sessions.run(stop.clone()));
         if index % START == 0 {
             tokio::time::sleep(PAUSE).await;
@@ -101,7 +101,7 @@ fn sample(mut samplers: Vec<Sampler>) -> Result<()> {
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     for (at, sampler) in samplers.iter().enumerate() {
         let data = epoll::EventData::new_u64(u64::try_from(at)?);
-        epoll::add(&epoll, &sampler.mailbox, data, epoll::EventFlags::IN)?;
+        epoll::add(&epoll, sampler.feed.mailbox(), data, epoll::EventFlags::IN)?;
     }
     let tick = HEARTBEAT / u32::try_from(TICKS)?;
     let (mut slot, mut due) = (0, monotonic());
@@ -132,44 +132,10 @@ fn say(line: &str) {
     }
 }
 
-fn config(index: usize, root: &Path) -> neap_agent::Config {
-    // A Service leads to any of them.
-    let seat = u8::try_from(index % usize::from(SEATS)).unwrap_or_default();
-    neap_agent::Config {
-        coordinator: format!("{}:{NODE_PORT}", host(seat)),
-        server_name: None,
-        token_file: tokens::file(root, index),
-        ca_file: root.join("ca.crt"),
-        node_name: node(index),
-        cgroup_root: "/nonexistent".into(),
-        kubelet_cgroup_root: None,
-        proc_root: "/proc".into(),
-        http_listen: ([127, 0, 0, 1], 0).into(),
-        profile: Profile::Full,
-        spool_roots: Vec::new(),
-        spool_prefix: "/".into(),
-        log_format: LogFormat::Text,
-    }
-}
-
-fn hello(index: usize) -> Hello {
-    Hello {
-        protocol_version: PROTOCOL_VERSION,
-        node_name: node(index),
-        boot_id: format!("{index:08x}-0000-4000-8000-000000000000"),
-        agent_version: env!("CARGO_PKG_VERSION").into(),
-        agent_start_boottime_ns: SystemBootClock.now().as_nanos(),
-        capabilities: Some(Capabilities::default()),
-    }
-}
-
 /// One pod's CPU time, told once a second.
 struct Sampler {
     index: usize,
-    mailbox: Arc<Mailbox>,
-    outlet: Option<Outlet>,
-    sequence: u64,
-    generation: u64,
+    feed: Feed,
     moved: bool,
 }
 
@@ -177,30 +143,25 @@ impl Sampler {
     fn new(index: usize) -> Result<Self> {
         Ok(Self {
             index,
-            mailbox: Arc::new(Mailbox::new()?),
-            outlet: None,
-            sequence: 0,
-            generation: 0,
+            feed: Feed::new()?,
             moved: false,
         })
     }
 
     /// Does what the streams want.
     fn take(&mut self) {
-        let wishes = self.mailbox.take();
-        if let Some(outlet) = wishes.outlet {
-            self.moved = outlet.is_some();
-            self.outlet = outlet;
-            self.sequence = 0;
-            self.send(Message::Replay(Replay {
+        let news = self.feed.take();
+        if news.moved {
+            self.moved = self.feed.is_active();
+            self.feed.send_replay(Replay {
                 boottime_ns: SystemBootClock.now().as_nanos(),
                 last: true,
                 ..Replay::default()
-            }));
+            });
             self.samples();
         }
-        if let Some(directives) = wishes.directives {
-            self.generation = directives.generation;
+        if let Some(generation) = news.directives {
+            self.feed.follow(generation);
             if std::mem::take(&mut self.moved) {
                 say(&format!("active {} {}", self.index, monotonic()));
             }
@@ -208,23 +169,16 @@ impl Sampler {
     }
 
     fn samples(&mut self) {
-        let Some(outlet) = self.outlet.clone() else {
+        let Some(mut samples) = self.feed.next_samples() else {
             return;
         };
-        let now = SystemBootClock.now().as_nanos();
-        let mut samples = Samples {
-            sequence: self.sequence + 1,
-            boottime_ns: now,
-            directives_generation: self.generation,
-            counters: vec![CounterPoint {
-                series: 1,
-                // A tenth of a processor.
-                value: now / 10_000,
-                ..CounterPoint::default()
-            }],
-            ..Samples::default()
-        };
-        if self.sequence == 0 {
+        samples.counters = vec![CounterPoint {
+            series: 1,
+            // A tenth of a processor.
+            value: samples.boottime_ns / 10_000,
+            ..CounterPoint::default()
+        }];
+        if samples.sequence == 1 {
             samples.pods_appeared = vec![pod_uid(self.index)];
             samples.defined = vec![SeriesDefinition {
                 id: 1,
@@ -235,20 +189,6 @@ impl Sampler {
                 ..SeriesDefinition::default()
             }];
         }
-        if self.send(Message::Samples(samples)) {
-            self.sequence += 1;
-            outlet.sent.store(self.sequence, Ordering::Release);
-        }
-    }
-
-    /// Whether there was room.
-    fn send(&self, message: Message) -> bool {
-        let message = AgentMessage {
-            message: Some(message),
-        };
-        match &self.outlet {
-            Some(outlet) => outlet.messages.try_send(message).is_ok(),
-            None => false,
-        }
+        self.feed.send_samples(samples);
     }
 }

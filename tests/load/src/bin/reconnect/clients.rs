@@ -6,12 +6,11 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use neap_load::replicas::coordinators::PATIENCE;
 use neap_load::usage;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::mpsc;
-
-use crate::coordinators::PATIENCE;
 
 /// An agent opens three descriptors for itself and two streams, and more while it moves: with so many a process
 /// stays below 20,000.

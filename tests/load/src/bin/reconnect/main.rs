@@ -10,24 +10,22 @@
 //! says that it leads.
 
 mod agents;
-mod api_server;
 mod clients;
-mod coordinators;
-mod names;
-mod tokens;
+mod pods;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use neap_load::{figure, percentile};
+use neap_load::replicas::api_server::{self, ApiServer};
+use neap_load::replicas::coordinators::{Coordinators, PATIENCE};
+use neap_load::replicas::names::{self, monotonic};
+use neap_load::replicas::tokens::Tokens;
+use neap_load::{figure, install_tls_provider, percentile};
 use tokio::net::TcpListener;
 
-use api_server::ApiServer;
 use clients::Clients;
-use coordinators::{Coordinators, PATIENCE};
-use names::monotonic;
-use tokens::Tokens;
+use pods::pods;
 
 /// Between two looks for the next leader.
 const LOOK: Duration = Duration::from_millis(5);
@@ -57,12 +55,7 @@ enum Fault {
 async fn main() -> Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    if rustls::crypto::aws_lc_rs::default_provider()
-        .install_default()
-        .is_err()
-    {
-        bail!("a TLS provider was installed before main");
-    }
+    install_tls_provider()?;
     match words.as_slice() {
         ["hosts"] => {
             print!("{}", names::hosts());
@@ -110,7 +103,8 @@ async fn run(root: &Path, program: &Path, count: usize, kills: usize) -> Result<
         root.join("kubeconfig"),
         api_server::kubeconfig(listener.local_addr()?)?,
     )?;
-    let api = ApiServer::start(listener, count, &tokens)?;
+    let api = ApiServer::new(pods(count), &tokens)?;
+    api.serve(listener);
     let mut coordinators = Coordinators::start(program.to_owned(), root.to_owned())?;
     coordinators.settled().await?;
     let bundle = api

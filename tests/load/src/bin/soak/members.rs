@@ -56,6 +56,7 @@ pub(crate) fn configs(root: &Path, count: u16) -> Result<Vec<Config>> {
                 advertise: listen.to_string(),
                 bootstrap: Bootstrap {
                     members: named.clone(),
+                    leaving: Vec::new(),
                     form_without_minority_after: Duration::MAX,
                 },
                 tls: watch::Sender::new(Arc::new(tls)).subscribe(),

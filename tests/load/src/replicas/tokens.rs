@@ -9,24 +9,27 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use neap_coordinator::clock::{Clock, SystemClock};
 use serde_json::{Value, json};
 
-use crate::names::{NAMESPACE, node};
+use super::names::{NAMESPACE, node};
 
 /// Whom the tokens are of.
-pub(crate) const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
+pub(super) const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 const KEY_ID: &str = "load";
 const LIFE: Duration = Duration::from_secs(3_600);
 /// Before the PKCS #1 key inside a PKCS #8 one of 2,048 bits stands a header of this length.
 const PKCS8_HEADER: usize = 26;
 
 /// Signs tokens.
-pub(crate) struct Tokens {
+pub struct Tokens {
     key: EncodingKey,
     header: Header,
 }
 
 impl Tokens {
     /// With a new key.
-    pub(crate) fn new() -> Result<Self> {
+    ///
+    /// # Errors
+    /// When no key can be made.
+    pub fn new() -> Result<Self> {
         let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256)?;
         let der = pair.serialize_der();
         let mut header = Header::new(Algorithm::RS256);
@@ -38,14 +41,17 @@ impl Tokens {
     }
 
     /// What `/openid/v1/jwks` answers.
-    pub(crate) fn keys(&self) -> Result<Value> {
+    pub(super) fn keys(&self) -> Result<Value> {
         let mut key = Jwk::from_encoding_key(&self.key, Algorithm::RS256)?;
         key.common.key_id = Some(KEY_ID.to_owned());
         Ok(serde_json::to_value(JwkSet { keys: vec![key] })?)
     }
 
     /// Writes the token of the agent on each of `count` nodes.
-    pub(crate) fn write(&self, root: &Path, count: usize) -> Result<()> {
+    ///
+    /// # Errors
+    /// When one cannot be signed or written.
+    pub fn write(&self, root: &Path, count: usize) -> Result<()> {
         let now = SystemClock.wall().as_second();
         let until = now + i64::try_from(LIFE.as_secs())?;
         for index in 0..count {
@@ -68,6 +74,6 @@ impl Tokens {
 }
 
 /// Where a token lies.
-pub(crate) fn file(root: &Path, index: usize) -> PathBuf {
+pub(super) fn file(root: &Path, index: usize) -> PathBuf {
     root.join(format!("token-{index}"))
 }

@@ -6,19 +6,19 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use neap_e2e::{Probe, until};
-use neap_load::usage;
 use serde_json::Value;
 use tokio::process::{Child, Command};
 
-use crate::names::{HTTP_PORT, NAMESPACE, NODE_PORT, PEER_PORT, SEATS, address, coordinator};
+use super::names::{HTTP_PORT, NAMESPACE, NODE_PORT, PEER_PORT, SEATS, address, coordinator};
+use crate::usage;
 
 /// How long anything may take that is not measured.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 /// An answer about itself that takes longer is none.
 const ANSWER: Duration = Duration::from_secs(5);
 
 /// The processes, by seat.
-pub(crate) struct Coordinators {
+pub struct Coordinators {
     program: PathBuf,
     root: PathBuf,
     running: Vec<Option<Child>>,
@@ -27,7 +27,10 @@ pub(crate) struct Coordinators {
 
 impl Coordinators {
     /// Starts all of them. Data, logs and the kubeconfig lie in `root`.
-    pub(crate) fn start(program: PathBuf, root: PathBuf) -> Result<Self> {
+    ///
+    /// # Errors
+    /// When a process cannot be started.
+    pub fn start(program: PathBuf, root: PathBuf) -> Result<Self> {
         let mut started = Self {
             program,
             root,
@@ -41,7 +44,10 @@ impl Coordinators {
     }
 
     /// Starts the one of a seat that has ended.
-    pub(crate) fn restart(&mut self, seat: u8) -> Result<()> {
+    ///
+    /// # Errors
+    /// When the process cannot be started.
+    pub fn restart(&mut self, seat: u8) -> Result<()> {
         let name = coordinator(seat);
         let log = std::fs::File::options()
             .create(true)
@@ -71,19 +77,25 @@ impl Coordinators {
     }
 
     /// The seats whose process runs.
-    pub(crate) fn seats(&self) -> impl Iterator<Item = u8> + '_ {
+    fn seats(&self) -> impl Iterator<Item = u8> + '_ {
         (0..SEATS).filter(|seat| matches!(self.running.get(usize::from(*seat)), Some(Some(_))))
     }
 
     /// Kills the process of a seat.
-    pub(crate) fn kill(&mut self, seat: u8) -> Result<Child> {
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn kill(&mut self, seat: u8) -> Result<Child> {
         let mut child = self.set(seat, None).context("it does not run")?;
         child.start_kill()?;
         Ok(child)
     }
 
     /// Asks the process of a seat to stop.
-    pub(crate) fn terminate(&mut self, seat: u8) -> Result<Child> {
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn terminate(&mut self, seat: u8) -> Result<Child> {
         let child = self.set(seat, None).context("it does not run")?;
         let id = i32::try_from(child.id().context("it has ended")?)?;
         let id = rustix::process::Pid::from_raw(id).context("no process")?;
@@ -104,12 +116,15 @@ impl Coordinators {
     }
 
     /// The seat that leads, of those that answer.
-    pub(crate) async fn leader(&self) -> Option<u8> {
+    pub async fn leader(&self) -> Option<u8> {
         self.leading().await.map(|(seat, _)| seat)
     }
 
     /// Waits until one leads and all that run have joined, and gives what the leader says.
-    pub(crate) async fn settled(&self) -> Result<Value> {
+    ///
+    /// # Errors
+    /// When it does not come to that within [`PATIENCE`].
+    pub async fn settled(&self) -> Result<Value> {
         until("a settled cluster", PATIENCE, || async {
             Ok(match self.leading().await {
                 Some((_, status)) if all_follow(&status) => Probe::Is(status),
@@ -121,12 +136,18 @@ impl Coordinators {
     }
 
     /// The term that the leader says it leads in.
-    pub(crate) async fn term(&self) -> Result<Option<u64>> {
+    ///
+    /// # Errors
+    /// As [`Self::settled`].
+    pub async fn term(&self) -> Result<Option<u64>> {
         Ok(self.settled().await?["term"].as_u64())
     }
 
     /// Streams of agents, at all that run.
-    pub(crate) async fn streams(&self) -> Result<Vec<(u8, usize)>> {
+    ///
+    /// # Errors
+    /// When one of them does not answer.
+    pub async fn streams(&self) -> Result<Vec<(u8, usize)>> {
         let mut streams = Vec::new();
         for seat in self.seats() {
             let figures = self.get(seat, "/metrics").await?;
@@ -146,14 +167,20 @@ impl Coordinators {
     }
 
     /// What a coordinator answers over HTTP.
-    pub(crate) async fn get(&self, seat: u8, path: &str) -> Result<String> {
+    ///
+    /// # Errors
+    /// When it gives no answer, or that of a failure.
+    pub async fn get(&self, seat: u8, path: &str) -> Result<String> {
         let url = format!("http://{}{path}", address(seat, HTTP_PORT));
         let answer = self.http.get(url).send().await?.error_for_status()?;
         Ok(answer.text().await?)
     }
 
     /// CPU time that those that run have used.
-    pub(crate) fn cpu(&self) -> Result<Duration> {
+    ///
+    /// # Errors
+    /// When one of them has ended.
+    pub fn cpu(&self) -> Result<Duration> {
         let ids = self.running.iter().flatten().filter_map(Child::id);
         ids.map(|id| Ok(usage(id)?.cpu)).sum()
     }

@@ -3,25 +3,26 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 /// Neap's namespace.
-pub(crate) const NAMESPACE: &str = "neap";
+pub(super) const NAMESPACE: &str = "neap";
 /// The namespace of the nodes' pods.
-pub(crate) const PODS_NAMESPACE: &str = "load";
+pub const PODS_NAMESPACE: &str = "load";
 /// Number of coordinators.
-pub(crate) const SEATS: u8 = 3;
+pub const SEATS: u8 = 3;
 /// Where coordinators take agents' streams.
-pub(crate) const NODE_PORT: u16 = 9700;
+pub(super) const NODE_PORT: u16 = 9700;
 /// Where they meet.
-pub(crate) const PEER_PORT: u16 = 9701;
+pub(super) const PEER_PORT: u16 = 9701;
 /// Where they tell of themselves.
-pub(crate) const HTTP_PORT: u16 = 9702;
+pub(super) const HTTP_PORT: u16 = 9702;
 
 /// Name of a coordinator's pod.
-pub(crate) fn coordinator(seat: u8) -> String {
+#[must_use]
+pub fn coordinator(seat: u8) -> String {
     format!("neap-coordinator-{seat}")
 }
 
 /// The name by which agents and the other coordinators reach it: its certificate bears it.
-pub(crate) fn host(seat: u8) -> String {
+pub(super) fn host(seat: u8) -> String {
     format!(
         "{}.neap-coordinator-peers.{NAMESPACE}.svc",
         coordinator(seat)
@@ -29,28 +30,32 @@ pub(crate) fn host(seat: u8) -> String {
 }
 
 /// Where a coordinator listens.
-pub(crate) fn address(seat: u8, port: u16) -> SocketAddr {
+pub(super) fn address(seat: u8, port: u16) -> SocketAddr {
     (Ipv4Addr::new(127, 0, 1, 1 + seat), port).into()
 }
 
 /// Lines of /etc/hosts.
-pub(crate) fn hosts() -> String {
+#[must_use]
+pub fn hosts() -> String {
     let seats = (0..SEATS).map(|seat| format!("{} {}\n", address(seat, 0).ip(), host(seat)));
     seats.fold("127.0.0.1 localhost\n".to_owned(), |all, line| all + &line)
 }
 
 /// Name of a node.
-pub(crate) fn node(index: usize) -> String {
+#[must_use]
+pub fn node(index: usize) -> String {
     format!("node-{index}")
 }
 
 /// UID of the one pod of a node.
-pub(crate) fn pod_uid(index: usize) -> String {
+#[must_use]
+pub fn pod_uid(index: usize) -> String {
     format!("{index:08x}-1111-4000-8000-000000000000")
 }
 
 /// CLOCK_MONOTONIC, which all processes of a machine share, in nanoseconds.
-pub(crate) fn monotonic() -> u64 {
+#[must_use]
+pub fn monotonic() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     // Neither is negative: the clock counts from the machine's start.
     now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()

@@ -1,8 +1,8 @@
 //! What the coordinators ask of an API server: a fake one, since five thousand nodes with five thousand pods and
 //! their tokens are not to be had on one machine.
 //!
-//! It keeps what is written, lists one pod per node and nothing else, never has news on a watch, publishes the key
-//! that the tokens are signed with, and accepts every token at review.
+//! It keeps what is written, lists the pods that it was given and nothing else, never has news on a
+//! watch, publishes the key that the tokens are signed with, and accepts every token at review.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -18,12 +18,12 @@ use futures::stream::{self, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::names::{NAMESPACE, PODS_NAMESPACE, SEATS, node, pod_uid};
-use crate::tokens::{ISSUER, Tokens};
+use super::names::{NAMESPACE, SEATS};
+use super::tokens::{ISSUER, Tokens};
 
 /// The server, until the process ends.
 #[derive(Clone)]
-pub(crate) struct ApiServer {
+pub struct ApiServer {
     kept: Arc<Mutex<HashMap<String, Value>>>,
     keys: Value,
     pods: Arc<Vec<Value>>,
@@ -55,16 +55,11 @@ fn asked(path: &str) -> Option<Asked<'_>> {
 }
 
 impl ApiServer {
-    /// Serves on `listener`: a pod on each of `count` nodes, and the key of `tokens`.
-    pub(crate) fn start(listener: TcpListener, count: usize, tokens: &Tokens) -> Result<Self> {
-        let server = Self::new((0..count).map(pod).collect(), tokens)?;
-        let router = Router::new().fallback(answer).with_state(server.clone());
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        Ok(server)
-    }
-
-    /// One that has these pods, and nobody to ask it yet.
-    pub(crate) fn new(pods: Vec<Value>, tokens: &Tokens) -> Result<Self> {
+    /// One that has these pods and the key of `tokens`, and nobody to ask it yet.
+    ///
+    /// # Errors
+    /// When the key cannot be published.
+    pub fn new(pods: Vec<Value>, tokens: &Tokens) -> Result<Self> {
         Ok(Self {
             kept: Arc::new(Mutex::new(HashMap::from([stateful_set()]))),
             keys: tokens.keys()?,
@@ -72,8 +67,15 @@ impl ApiServer {
         })
     }
 
+    /// Answers what is asked on `listener`.
+    pub fn serve(&self, listener: TcpListener) {
+        let router = Router::new().fallback(answer).with_state(self.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+    }
+
     /// The bundle that the first coordinator published for agents, once it has.
-    pub(crate) fn bundle(&self) -> Option<String> {
+    #[must_use]
+    pub fn bundle(&self) -> Option<String> {
         let kept = self.kept();
         let map = kept.get(&format!(
             "/api/v1/namespaces/{NAMESPACE}/configmaps/neap-ca"
@@ -165,7 +167,7 @@ fn merge(whole: &mut Value, patch: &Value) {
 }
 
 /// Answers a request.
-pub(crate) async fn answer(
+pub async fn answer(
     State(server): State<ApiServer>,
     method: Method,
     uri: Uri,
@@ -209,7 +211,8 @@ pub(crate) async fn answer(
 }
 
 /// All there is, and then nothing for ever.
-pub(crate) fn watch(items: &[Value], initial: bool) -> Response {
+#[must_use]
+pub fn watch(items: &[Value], initial: bool) -> Response {
     let lines = if initial {
         initial_events(items, "1")
     } else {
@@ -220,7 +223,8 @@ pub(crate) fn watch(items: &[Value], initial: bool) -> Response {
 }
 
 /// A list as a watch begins with it.
-pub(crate) fn initial_events(items: &[Value], version: &str) -> String {
+#[must_use]
+pub fn initial_events(items: &[Value], version: &str) -> String {
     let mut lines = String::new();
     for item in items {
         lines += &format!("{}\n", json!({"type": "ADDED", "object": item}));
@@ -231,7 +235,8 @@ pub(crate) fn initial_events(items: &[Value], version: &str) -> String {
 }
 
 /// An error as the API server says it.
-pub(crate) fn refuse(code: StatusCode, reason: &str) -> Response {
+#[must_use]
+pub fn refuse(code: StatusCode, reason: &str) -> Response {
     let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
                         "message": reason, "reason": reason, "code": code.as_u16()});
     (code, Json(status)).into_response()
@@ -251,18 +256,11 @@ fn stateful_set() -> (String, Value) {
     )
 }
 
-fn pod(index: usize) -> Value {
-    let name = format!("pod-{index}");
-    json!({
-        "apiVersion": "v1", "kind": "Pod",
-        "metadata": {"name": name, "namespace": PODS_NAMESPACE, "uid": pod_uid(index), "resourceVersion": "1"},
-        "spec": {"nodeName": node(index), "containers": [{"name": "main"}]},
-        "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]},
-    })
-}
-
 /// A kubeconfig that leads to `address`.
-pub(crate) fn kubeconfig(address: std::net::SocketAddr) -> Result<String> {
+///
+/// # Errors
+/// When it cannot be written as JSON.
+pub fn kubeconfig(address: std::net::SocketAddr) -> Result<String> {
     let config = json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "load",
         "clusters": [{"name": "load", "cluster": {"server": format!("http://{address}")}}],
